@@ -1,0 +1,29 @@
+# `make quickstart` and `make test` need git, Python >= 3.11 and make; everything else is installed into .venv once.
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -q
+
+.PHONY: quickstart test test-slow lint
+
+quickstart: $(INSTALLED)
+	$(BIN)/python -m diffalign train --config scripts/recipes/shapes-flow/quickstart.yaml
+
+test: $(INSTALLED)
+	$(PYTEST) -m "not slow and not gpu"
+
+test-slow: $(INSTALLED)
+	$(PYTEST) -m "slow and not gpu"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("diffalign needs Python >= 3.11, this is %d.%d; try: make PYTHON=python3.11" % v[:2])'
+	@echo "Installing diffalign and its pinned dependencies into $(VENV) (once; a few minutes, about 6 GB on Linux with CUDA builds of torch)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
