@@ -1,0 +1,55 @@
+"""One sampler for every method: Schedule, Dynamics, StepPlan, rollout, Trajectory."""
+
+from diffalign.sampling.dynamics import (
+    Dynamics,
+    StepOut,
+    cps,
+    dance_sde,
+    ddim,
+    dpmpp2m,
+    flow_sde,
+    memoryless,
+    ode,
+    renoise,
+    where,
+)
+from diffalign.sampling.noise import initial_noise, noise_key, step_noise
+from diffalign.sampling.plan import StepPlan, make_plan, progressive_start, window
+from diffalign.sampling.policy import Cond, Policy, guided, linear_guidance, take
+from diffalign.sampling.rollout import replay, rollout
+from diffalign.sampling.schedule import Schedule, flow_schedule, from_scheduler, shifted_sigmas, vp_schedule
+from diffalign.sampling.trajectory import Trajectory
+
+__all__ = [
+    "Cond",
+    "Dynamics",
+    "Policy",
+    "Schedule",
+    "StepOut",
+    "StepPlan",
+    "Trajectory",
+    "cps",
+    "dance_sde",
+    "ddim",
+    "dpmpp2m",
+    "flow_schedule",
+    "flow_sde",
+    "from_scheduler",
+    "guided",
+    "initial_noise",
+    "linear_guidance",
+    "make_plan",
+    "memoryless",
+    "noise_key",
+    "ode",
+    "progressive_start",
+    "renoise",
+    "replay",
+    "rollout",
+    "shifted_sigmas",
+    "step_noise",
+    "take",
+    "vp_schedule",
+    "where",
+    "window",
+]

@@ -1,0 +1,177 @@
+"""What a roll-out does at each step: dynamics row, record, gradient, fork, guidance, hook."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffalign.sampling.dynamics import Dynamics
+
+Hook = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(k, x, x0_hat, model_output) -> model_output, called on the guided prediction before the step is taken."""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Arrays of length T; build one with `make_plan`.
+
+    Attributes:
+        dynamics: the table of steps.
+        record: keep the states around this step and its log-prob.
+        grad: run this step with a graph, and keep it through the sampler.
+        fork: copies made of every latent before this step (1 = none).
+        guidance: scale at this step; 1 = the conditional branch alone.
+        hook: changes the prediction at this step.
+        start: first step executed (the initial latent belongs to it).
+        stop: the first step not executed.
+        uncond_grad: keep the graph of the unconditional branch.
+        checkpoint: recompute the network in backward instead of storing its activations.
+    """
+
+    dynamics: Dynamics
+    record: tuple[bool, ...]
+    grad: tuple[bool, ...]
+    fork: tuple[int, ...]
+    guidance: tuple[float, ...]
+    hook: tuple[Hook | None, ...]
+    start: int
+    stop: int
+    uncond_grad: bool = False
+    checkpoint: bool = False
+
+    @property
+    def steps(self) -> range:
+        """The step indices executed."""
+        return range(self.start, self.stop)
+
+    @property
+    def recorded(self) -> tuple[int, ...]:
+        """The executed step indices whose states are kept."""
+        return tuple(k for k in self.steps if self.record[k])
+
+    @property
+    def guided(self) -> bool:
+        """True when some executed step needs the unconditional branch."""
+        return any(self.guidance[k] != 1 for k in self.steps)
+
+    @property
+    def branches(self) -> int:
+        """Trajectories that come out for each one that goes in."""
+        return math.prod(self.fork[k] for k in self.steps)
+
+
+def make_plan(
+    dynamics: Dynamics,
+    *,
+    record: Iterable[int] | None = None,
+    grad: Iterable[int] = (),
+    fork: dict[int, int] | None = None,
+    guidance: float | Sequence[float] = 1.0,
+    hook: dict[int, Hook] | Hook | None = None,
+    start: int = 0,
+    stop: int | None = None,
+    uncond_grad: bool = False,
+    checkpoint: bool = False,
+) -> StepPlan:
+    """A plan from step indices.
+
+    Args:
+        dynamics: the table of steps.
+        record: steps to record; default the stochastic ones that are executed.
+        grad: steps run with a graph (DRaFT-K: the last K).
+        fork: {step: copies} (branching methods).
+        guidance: one scale, or one per step.
+        hook: one hook for every step, or {step: hook}.
+        start: first step executed.
+        stop: the first step not executed; default T.
+        uncond_grad: keep the graph of the unconditional branch.
+        checkpoint: recompute the network in backward.
+
+    Raises:
+        ValueError: a step outside the schedule, a fork where no noise follows, guidance of another length.
+    """
+    total = dynamics.num_steps
+    stop = total if stop is None else stop
+    if not 0 <= start < stop <= total:
+        raise ValueError(f"start = {start}, stop = {stop} do not fit a schedule of {total} steps")
+    steps = range(start, stop)
+    forks = fork or {}
+    recorded = [k for k in steps if dynamics.stochastic[k]] if record is None else list(record)
+    graphs = list(grad)
+    for name, chosen in (("record", recorded), ("grad", graphs), ("fork", list(forks))):
+        _check_steps(name, chosen, steps)
+    _check_forks(forks, dynamics, stop)
+    hooks = hook if isinstance(hook, dict) else dict.fromkeys(steps, hook)
+    _check_steps("hook", list(hooks), steps)
+    return StepPlan(
+        dynamics,
+        record=tuple(k in recorded for k in range(total)),
+        grad=tuple(k in graphs for k in range(total)),
+        fork=tuple(forks.get(k, 1) for k in range(total)),
+        guidance=_per_step(guidance, total),
+        hook=tuple(hooks.get(k) for k in range(total)),
+        start=start,
+        stop=stop,
+        uncond_grad=uncond_grad,
+        checkpoint=checkpoint,
+    )
+
+
+def window(total: int, start: int, size: int) -> torch.Tensor:
+    """(T,) bool mask of the steps [start, start + size), for `dynamics.where`.
+
+    Raises:
+        ValueError: an empty window or one that leaves the schedule.
+    """
+    if size < 1 or start < 0 or start + size > total:
+        raise ValueError(f"the window [{start}, {start + size}) does not lie in a schedule of {total} steps")
+    k = torch.arange(total)
+    return (k >= start) & (k < start + size)
+
+
+def progressive_start(iteration: int, total: int, size: int, *, every: int = 25, stride: int = 1) -> int:
+    """MixGRPO's window position (2507.21802): moves by stride each `every` iterations, then starts again at 0.
+
+    The last position keeps the window full and clear of step T-1, which has no noise left to learn from; the released
+    code lets it shrink to nothing there.
+
+    Args:
+        iteration: training iteration, from 0.
+        total: T.
+        size: window length, at most T - 1.
+        every: iterations at each position.
+        stride: steps moved.
+    """
+    if not 1 <= size < total:
+        raise ValueError(f"a window of {size} steps does not fit in the first {total - 1} of {total} steps")
+    positions = (total - 1 - size) // stride + 1
+    return iteration // every % positions * stride
+
+
+def _check_steps(name: str, chosen: Sequence[int], steps: range) -> None:
+    outside = [k for k in chosen if k not in steps]
+    if outside:
+        raise ValueError(f"{name} names the steps {outside}, the plan executes {steps.start}..{steps.stop - 1}")
+
+
+def _check_forks(forks: dict[int, int], dynamics: Dynamics, stop: int) -> None:
+    for k, copies in forks.items():
+        if copies < 1:
+            raise ValueError(f"fork at step {k} asks for {copies} copies; at least 1 is needed")
+        if copies > 1 and not bool(dynamics.stochastic[k:stop].any()):
+            raise ValueError(
+                f"fork at step {k} makes {copies} copies, but {dynamics.name} adds no noise from there on: "
+                "they would all be the same image. Make a step from the fork on stochastic"
+            )
+
+
+def _per_step(guidance: float | Sequence[float], total: int) -> tuple[float, ...]:
+    if isinstance(guidance, (int, float)):
+        return (float(guidance),) * total
+    if len(guidance) != total:
+        raise ValueError(f"guidance has {len(guidance)} entries, the schedule {total} steps")
+    return tuple(float(g) for g in guidance)

@@ -1,0 +1,124 @@
+"""Noise schedules: ``x_k = alpha_k * x0 + sigma_k * eps`` on T+1 levels, noise first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffalign.sampling.prediction import PREDICTIONS
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The levels a sampler walks through, from noise (index 0) to image (index T).
+
+    Attributes:
+        alpha: (T+1,) float64, signal level, rising.
+        sigma: (T+1,) float64, noise level, falling; ``sigma[T]`` is what the scheduler itself ends at (0 for flow
+            models, .029 for Stable Diffusion's DDIM).
+        timestep: (T,) what the network is given at each step, in the scheduler's own units and dtype.
+        prediction: what the network returns: "flow" (eps - x0), "epsilon", "v_prediction" or "sample".
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+    timestep: Tensor
+    prediction: str
+
+    def __post_init__(self) -> None:
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"prediction {self.prediction!r} is unknown; valid: {', '.join(PREDICTIONS)}")
+        if self.alpha.shape != self.sigma.shape or self.alpha.shape[0] != self.timestep.shape[0] + 1:
+            raise ValueError(
+                f"a schedule of T steps needs T+1 alphas and sigmas and T timesteps; got {tuple(self.alpha.shape)}, "
+                f"{tuple(self.sigma.shape)} and {tuple(self.timestep.shape)}"
+            )
+        if bool((self.sigma.diff() >= 0).any()):
+            raise ValueError(f"sigma must fall from step to step; got {self.sigma.tolist()}")
+
+    @property
+    def num_steps(self) -> int:
+        """T, the number of steps."""
+        return int(self.timestep.shape[0])
+
+    @property
+    def is_flow(self) -> bool:
+        """True for the straight path ``alpha + sigma = 1``."""
+        return bool(((self.alpha + self.sigma - 1).abs() < 1e-5).all())
+
+    @property
+    def log_snr_half(self) -> Tensor:
+        """(T+1,) lambda = log(alpha / sigma), -inf at pure noise and +inf at the clean end."""
+        return self.alpha.log() - self.sigma.log()
+
+
+def flow_schedule(sigmas: Sequence[float] | Tensor, *, num_train_timesteps: int = 1000) -> Schedule:
+    """The straight path ``alpha = 1 - sigma`` of flow matching.
+
+    Args:
+        sigmas: (T+1,) falling noise levels, 1 to 0.
+        num_train_timesteps: the network is given ``num_train_timesteps * sigma``.
+    """
+    sigma = torch.as_tensor(sigmas, dtype=torch.float64)
+    return Schedule(1 - sigma, sigma, (sigma[:-1] * num_train_timesteps).float(), "flow")
+
+
+def vp_schedule(alpha_bars: Sequence[float] | Tensor, timesteps: Sequence[int] | Tensor, prediction: str) -> Schedule:
+    """A variance-preserving path: ``alpha = sqrt(alpha_bar)``, ``sigma = sqrt(1 - alpha_bar)``.
+
+    Args:
+        alpha_bars: (T+1,) rising cumulative products; the last one belongs to the final image.
+        timesteps: (T,) integers given to the network.
+        prediction: "epsilon", "v_prediction" or "sample".
+    """
+    bar = torch.as_tensor(alpha_bars, dtype=torch.float64)
+    return Schedule(bar.sqrt(), (1 - bar).sqrt(), torch.as_tensor(timesteps), prediction)
+
+
+def shifted_sigmas(num_steps: int, shift: float = 1.0) -> Tensor:
+    """Linear sigmas from 1 to 0 moved towards noise once: ``shift s / (1 + (shift - 1) s)``.
+
+    Shape (num_steps + 1,) float64. This is DanceGRPO's and MixGRPO's grid; diffusers shifts its low end twice.
+    """
+    sigma = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def from_scheduler(scheduler: Any) -> Schedule:
+    """Read a diffusers scheduler whose timesteps have been set (shift and mu included).
+
+    Args:
+        scheduler: a ``FlowMatchEulerDiscreteScheduler`` or ``DDIMScheduler`` after ``set_timesteps``.
+
+    Raises:
+        ValueError: a scheduler of another kind, or one whose timesteps are not set.
+    """
+    name = type(scheduler).__name__
+    if getattr(scheduler, "num_inference_steps", None) is None:
+        raise ValueError(f"{name} has no timesteps yet: call set_timesteps (the model adapter's `schedule(n)` does)")
+    if name == "FlowMatchEulerDiscreteScheduler":
+        return _from_flow_match(scheduler)
+    if name == "DDIMScheduler":
+        return _from_ddim(scheduler)
+    raise ValueError(
+        f"no schedule can be read from {name}; valid: FlowMatchEulerDiscreteScheduler, DDIMScheduler. "
+        "For a Stable Diffusion pipeline: pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)"
+    )
+
+
+def _from_flow_match(scheduler: Any) -> Schedule:
+    sigma = scheduler.sigmas.detach().cpu().double()
+    return Schedule(1 - sigma, sigma, scheduler.timesteps.detach().cpu().float(), "flow")
+
+
+def _from_ddim(scheduler: Any) -> Schedule:
+    timesteps = scheduler.timesteps.detach().cpu().long()
+    bars = scheduler.alphas_cumprod.double()[timesteps]
+    # The level after the last step is DDIM's own: t - stride where that is on the table, else its final constant.
+    last = int(timesteps[-1]) - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+    final = scheduler.alphas_cumprod[last] if last >= 0 else torch.as_tensor(scheduler.final_alpha_cumprod)
+    return vp_schedule(torch.cat([bars, final.double().reshape(1)]), timesteps, scheduler.config.prediction_type)

@@ -1,0 +1,104 @@
+"""What happened in a roll-out, as tensors and ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from diffalign.sampling.plan import StepPlan
+from diffalign.sampling.policy import Cond
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One batch of denoising trajectories.
+
+    Attributes:
+        plan: what was done; a replay uses the same tables, guidance and conditions.
+        prompts: P distinct prompts.
+        cond: their encodings, P rows, stored once.
+        uncond: encoding of the negative prompt, 1 row, or None without guidance.
+        prompt_id: (B,) long, row of `prompts`.
+        seeds: (B,) long, seed of x_T.
+        branch: (B,) long, distinguishes the step noise of rows that share a seed.
+        parent: (B,) long, row of the batch before the last fork, -1 if there was none.
+        init_noise: (B, C, H, W) latent at plan.start.
+        final: (B, C, H, W) latent after the last executed step.
+        x0_hat: (B, C, H, W) clean prediction of the last executed step.
+        states: step index k -> (B, C, H, W) state before step k, in storage dtype.
+        log_probs: step index k -> (B,) mean log-density of the recorded step, None where it is deterministic.
+        means: step index k -> (B, C, H, W) means, when they were asked for.
+        images: (B, 3, height, width) in [0, 1], when they were decoded.
+    """
+
+    plan: StepPlan
+    prompts: tuple[str, ...]
+    cond: Cond
+    uncond: Cond | None
+    prompt_id: Tensor
+    seeds: Tensor
+    branch: Tensor
+    parent: Tensor
+    init_noise: Tensor
+    final: Tensor
+    x0_hat: Tensor | None = None
+    states: dict[int, Tensor] = field(default_factory=dict)
+    log_probs: dict[int, Tensor | None] = field(default_factory=dict)
+    means: dict[int, Tensor] = field(default_factory=dict)
+    images: Tensor | None = None
+
+    @property
+    def batch(self) -> int:
+        """B, the number of samples."""
+        return int(self.prompt_id.shape[0])
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Recorded step indices that have a density: those a policy gradient can train on."""
+        return tuple(k for k, value in self.log_probs.items() if value is not None)
+
+    @property
+    def old_log_probs(self) -> Tensor:
+        """(B, K) log-densities of `steps`.
+
+        Raises:
+            ValueError: nothing recorded has a density.
+        """
+        values = [value for value in self.log_probs.values() if value is not None]
+        if not values:
+            raise ValueError(
+                f"no recorded step of {self.plan.dynamics.name} has a density: a policy gradient needs stochastic "
+                "steps (flow_sde, dance_sde, cps, ddim with eta > 0)"
+            )
+        return torch.stack(values, dim=1)
+
+    @property
+    def prompt_of(self) -> list[str]:
+        """The prompt of each row."""
+        return [self.prompts[i] for i in self.prompt_id.tolist()]
+
+    def forked(self, copies: int) -> Trajectory:
+        """Every row `copies` times in a row, with new branch ids and parents."""
+        if copies == 1:
+            return self
+        rows = torch.arange(self.batch).repeat_interleave(copies)
+        twig = torch.arange(copies).repeat(self.batch)
+
+        def spread(value: Tensor) -> Tensor:
+            return value[rows.to(value.device)]
+
+        return replace(
+            self,
+            prompt_id=spread(self.prompt_id),
+            seeds=spread(self.seeds),
+            branch=spread(self.branch) * copies + twig,
+            parent=rows,
+            init_noise=spread(self.init_noise),
+            final=spread(self.final),
+            x0_hat=None if self.x0_hat is None else spread(self.x0_hat),
+            states={k: spread(v) for k, v in self.states.items()},
+            log_probs={k: None if v is None else spread(v) for k, v in self.log_probs.items()},
+            means={k: spread(v) for k, v in self.means.items()},
+        )
