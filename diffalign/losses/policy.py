@@ -1,0 +1,94 @@
+"""Policy-gradient objectives. A denoising step stands where a token stands.
+
+All have one shape, ``(log_ratio, adv, *, mask, ...) -> like log_ratio``, unreduced fp32, to be minimised:
+
+- ``log_ratio``: ``(B,)`` or ``(B, T)``, log-prob of the policy minus log-prob at roll-out; the only input with a
+  gradient.
+- ``adv``: ``(B,)``, ``(B, 1)`` or ``(B, T)``, detached here.
+- ``mask``: shape of ``log_ratio``, 1 where valid; masked entries (deterministic steps, say) come back as 0 with no
+  gradient.
+
+Ratios are formed from log-ratios clamped to ``+-max_log_ratio``. Scale: with the *mean* over latent elements, the
+convention of DDPO, Flow-GRPO and DanceGRPO, a clip range of 1e-4 is what 0.2 is for a token; at 65 536 elements it
+stands for 6.6 on the sum.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffalign.losses.common import expand_rows, keep
+
+
+def _inputs(log_ratio: Tensor, adv: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    adv = expand_rows(adv.detach(), log_ratio)
+    return keep(log_ratio, mask), keep(adv, mask)
+
+
+def reinforce(log_ratio: Tensor, adv: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Return ``-A x``, which only means something by its gradient (REINFORCE; DDPO_SF of arXiv:2305.13301)."""
+    x, adv = _inputs(log_ratio, adv, mask)
+    return -adv * x
+
+
+def ratio(log_ratio: Tensor, adv: Tensor, *, mask: Tensor | None = None, max_log_ratio: float = 20.0) -> Tensor:
+    """Return ``-A exp(x)``: importance sampling without a clip."""
+    x, adv = _inputs(log_ratio, adv, mask)
+    return -adv * x.clamp(-max_log_ratio, max_log_ratio).exp()
+
+
+def clip(
+    log_ratio: Tensor,
+    adv: Tensor,
+    *,
+    eps_low: float | Tensor = 0.2,
+    eps_high: float | Tensor | None = None,
+    mask: Tensor | None = None,
+    max_log_ratio: float = 20.0,
+) -> Tensor:
+    """Return PPO's clipped surrogate, ``max(-A rho, -A clip(rho, 1 - eps_low, 1 + eps_high))``.
+
+    Used by DDPO, Flow-GRPO and DanceGRPO with 1e-4 (paper and code alike clip the ratio, not the log-ratio).
+
+    Args:
+        log_ratio: see the module.
+        adv: see the module.
+        eps_low: lower range; a float, or a tensor that broadcasts to ``log_ratio`` (one range per step).
+        eps_high: upper range, default ``eps_low``.
+        mask: see the module.
+        max_log_ratio: bound of the log-ratio.
+
+    Raises:
+        ValueError: a float range is negative, or a shape does not fit.
+    """
+    eps_high = eps_low if eps_high is None else eps_high
+    for name, eps in (("eps_low", eps_low), ("eps_high", eps_high)):
+        if not isinstance(eps, Tensor) and not eps >= 0:
+            raise ValueError(f"{name} must be >= 0, got {eps}")
+    x, adv = _inputs(log_ratio, adv, mask)
+    rho = x.clamp(-max_log_ratio, max_log_ratio).exp()
+    bounded = torch.minimum(torch.maximum(rho, torch.ones_like(rho) - eps_low), torch.ones_like(rho) + eps_high)
+    return torch.maximum(-adv * rho, -adv * bounded)
+
+
+def dual_clip(
+    log_ratio: Tensor,
+    adv: Tensor,
+    *,
+    eps_low: float | Tensor = 0.2,
+    eps_high: float | Tensor | None = None,
+    bound: float = 3.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return :func:`clip` with the loss of a bad sample bounded by ``-bound * A`` (A < 0), so that a ratio that has run
+    away upwards stops pulling. ``bound`` is a ratio and must exceed 1; 3 in verl, 10 in HAPO.
+
+    Raises:
+        ValueError: ``bound`` is not above 1.
+    """
+    if not bound > 1:
+        raise ValueError(f"bound is a ratio and must be > 1, got {bound}")
+    loss = clip(log_ratio, adv, eps_low=eps_low, eps_high=eps_high, mask=mask)
+    adv = _inputs(log_ratio, adv, mask)[1]
+    return torch.where(adv < 0, torch.minimum(loss, -bound * adv), loss)
