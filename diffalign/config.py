@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,9 +146,8 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
     Raises:
         ValueError: an unknown key (named with the nearest), a value of the wrong type or outside its range.
     """
-    resolved = {_canonical(key): value for key, value in values.items()}
     hints = typing.get_type_hints(RunConfig)
-    checked = {key: _coerce(key, value, hints[key]) for key, value in resolved.items()}
+    checked = {key: _coerce(key, value, hints[key]) for key, value in canonical(values).items()}
     config = RunConfig(**checked)
     check_ranges(config)
     return config
@@ -166,9 +166,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold `key: value` lines; it holds a {type(values).__name__}")
-    merged = {_canonical(key): value for key, value in values.items()}
-    merged |= {_canonical(key): value for key, value in (overrides or {}).items()}
-    return make_config(merged)
+    return make_config(canonical(values) | canonical(overrides or {}))
 
 
 def save_config(config: RunConfig, path: str | Path) -> None:
@@ -178,15 +176,28 @@ def save_config(config: RunConfig, path: str | Path) -> None:
 
 def changed(config: RunConfig, **values: Any) -> RunConfig:
     """A copy with some keys changed, checked like any other configuration."""
-    updated = replace(config, **{_canonical(key): value for key, value in values.items()})
-    check_ranges(updated)
-    return updated
+    return make_config(asdict(config) | canonical(values))
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
     """'; did you mean `x`?' when a valid word is close, else the empty string."""
     close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
     return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values under full key names.
+
+    Raises:
+        ValueError: an unknown key, or one key given twice under two names.
+    """
+    given: dict[str, str] = {}
+    for key in values:
+        name = _canonical(str(key))
+        if name in given:
+            raise ValueError(f"`{given[name]}` and `{key}` are the same key, `{name}`: give one of them")
+        given[name] = key
+    return {name: values[key] for name, key in given.items()}
 
 
 def _canonical(key: str) -> str:
@@ -201,7 +212,7 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
     """The value in the annotated type: ints become floats, numbers in strings are read, anything else is an error."""
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in options:
+        if value is None or value == "none":  # every union here is `... | None`, and YAML has no bare `none`
             return None
         return _coerce(key, value, next(option for option in options if option is not type(None)))
     if origin is Literal:
@@ -213,7 +224,7 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
             )
         return value
     if origin is list:
-        items = value if isinstance(value, (list, tuple)) else [value]
+        items = value if isinstance(value, (list, tuple)) else [] if value == "none" else [value]
         return [_coerce(key, item, options[0]) for item in items]
     if origin is dict:
         return _coerce_dict(key, value, options)
@@ -228,26 +239,38 @@ def _coerce_dict(key: str, value: Any, options: tuple[Any, ...]) -> dict[str, An
 
 
 def _coerce_scalar(key: str, value: Any, hint: Any) -> Any:
-    if hint is Any:
-        return value
-    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 1e-4 as a string
-        except ValueError:
-            pass
-    elif hint is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+    if hint in (int, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        number = _number(value)  # YAML reads 1e-4 as a string
+        if number is not None and hint is float:
+            return float(number)
+        if number is not None and number == int(number):
+            return int(number)
+    elif isinstance(value, hint) and hint not in (int, float):
         return value
     raise ValueError(f"{key} must be of type {hint.__name__}; got {value!r} ({type(value).__name__})")
 
 
+def _number(value: int | float | str) -> int | float | None:
+    """A finite number, or None; integers stay exact."""
+    for read in (int, float):
+        try:
+            number = read(value) if isinstance(value, str) else value
+        except ValueError:
+            continue
+        return number if math.isfinite(number) else None
+    return None
+
+
 POSITIVE = (
     "num_inference_steps num_generations prompts_per_rollout updates_per_rollout num_iterations max_train_steps "
-    "per_device_train_batch_size learning_rate max_grad_norm advantage_clip epsilon lora_alpha prefix_branches "
-    "eval_images_per_prompt ema_update_every history_size history_min_count"
+    "per_device_train_batch_size learning_rate max_grad_norm advantage_clip epsilon epsilon_high lora_alpha "
+    "prefix_branches eval_images_per_prompt eval_num_inference_steps ema_update_every history_size history_min_count "
+    "resolution max_sequence_length max_train_samples max_eval_samples checkpoints_total_limit adam_epsilon"
 ).split()
-NON_NEGATIVE = "lora_r beta lr_warmup_steps eval_steps checkpointing_steps adam_weight_decay noise_level".split()
+NON_NEGATIVE = (
+    "lora_r beta lr_warmup_steps eval_steps checkpointing_steps adam_weight_decay noise_level max_skipped_steps seed"
+).split()
+BELOW_ONE = "ema_decay lora_dropout adam_beta1 adam_beta2".split()
 
 
 def check_ranges(config: RunConfig) -> None:
@@ -257,18 +280,20 @@ def check_ranges(config: RunConfig) -> None:
         ValueError: what was given, what is valid.
     """
     for key in POSITIVE:
-        if getattr(config, key) <= 0:
+        if getattr(config, key) is not None and getattr(config, key) <= 0:
             raise ValueError(f"{key} = {getattr(config, key)} must be positive")
     for key in NON_NEGATIVE:
         if getattr(config, key) < 0:
             raise ValueError(f"{key} = {getattr(config, key)} must not be negative")
-    if not 0 <= config.ema_decay < 1 or not 0 <= config.lora_dropout < 1:
-        raise ValueError(f"ema_decay = {config.ema_decay} and lora_dropout = {config.lora_dropout} must lie in [0, 1)")
+    for key in BELOW_ONE:
+        if not 0 <= getattr(config, key) < 1:
+            raise ValueError(f"{key} = {getattr(config, key)} must lie in [0, 1)")
     if not 0 < config.timestep_fraction <= 1:
         raise ValueError(f"timestep_fraction = {config.timestep_fraction} must lie in (0, 1]")
     _check_method(config)
     _check_window(config)
     _check_rewards(config)
+    _check_evaluation(config)
 
 
 def _check_method(config: RunConfig) -> None:
@@ -281,8 +306,8 @@ def _check_method(config: RunConfig) -> None:
         raise ValueError(f"noise_level = 0 makes {config.sde_type} deterministic; a policy gradient needs noise")
     if config.advantage == "group" and config.num_generations < 2:
         raise ValueError(
-            f"num_generations = {config.num_generations}: a group of one has advantage 0 and nothing is learned; use at "
-            "least 2, or advantage = running (per-prompt history)"
+            f"num_generations = {config.num_generations}: a group of one has advantage 0 and nothing is learned; "
+            "use at least 2, or advantage = running (per-prompt history)"
         )
     if config.same_initial_noise and config.num_generations < 2:
         raise ValueError("same_initial_noise needs num_generations >= 2")
@@ -296,15 +321,19 @@ def _check_window(config: RunConfig) -> None:
         if config.prefix_branches > 1:
             raise ValueError("prefix_branches > 1 needs a window (sde_window_size): without one there is no prefix")
         return
-    low, high = config.sde_window_range or [0, steps - size]
-    if size < 1 or not 0 <= low < max(high, low + 1) or max(high - 1, low) + size > steps:
+    given = config.sde_window_range
+    if given is not None and (len(given) != 2 or given[0] >= given[1]):
+        raise ValueError(f"sde_window_range = {given} must be two rising positions, [first, last) starts of the window")
+    low, high = given or [0, max(steps - size, 1)]
+    if size < 1 or low < 0 or high - 1 + size > steps:
         raise ValueError(
-            f"a window of {size} steps that starts in [{low}, {high}) leaves the schedule of {steps} steps; "
+            f"a window of {size} steps that starts in [{low}, {high}) does not lie in the schedule of {steps} steps; "
             f"starts up to {max(steps - size, 0)} fit"
         )
     if config.num_generations % config.prefix_branches:
         raise ValueError(
-            f"num_generations = {config.num_generations} must be a multiple of prefix_branches = {config.prefix_branches}"
+            f"num_generations = {config.num_generations} must be a multiple of "
+            f"prefix_branches = {config.prefix_branches}"
         )
 
 
@@ -313,6 +342,21 @@ def _check_rewards(config: RunConfig) -> None:
         raise ValueError("reward_funcs is empty: name at least one reward (`diffalign rewards list`)")
     if config.reward_weights is not None and len(config.reward_weights) != len(config.reward_funcs):
         raise ValueError(f"{len(config.reward_weights)} reward_weights for {len(config.reward_funcs)} reward_funcs")
+    specs = [*config.reward_funcs, *config.eval_rewards]
+    names = [*specs, *(spec.rpartition(":")[2] for spec in specs)]
+    for name in config.reward_kwargs:
+        if name not in names:
+            raise ValueError(f"reward_kwargs names `{name}`, which is no reward of this run{nearest(name, names)}")
     unknown = set(config.report_to) - {"tensorboard", "wandb"}
     if unknown:
-        raise ValueError(f"report_to names {sorted(unknown)}; valid: tensorboard, wandb, or none of them")
+        raise ValueError(f"report_to names {sorted(unknown)}; valid: tensorboard, wandb, or none")
+
+
+def _check_evaluation(config: RunConfig) -> None:
+    weights = config.task_weights.values()
+    if weights and (min(weights) < 0 or max(weights) == 0):
+        raise ValueError(f"task_weights = {config.task_weights} must not be negative, and not all zero")
+    if not config.eval_guidance_scales:
+        raise ValueError("eval_guidance_scales is empty: name at least one guidance scale, for example [1.0, 3.0]")
+    if config.eval_dataset is None and (config.compare or config.eval_steps):
+        raise ValueError("compare and eval_steps need held-out prompts: set eval_dataset, or turn both off")
