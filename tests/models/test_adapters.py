@@ -1,0 +1,151 @@
+"""The roll-out against the plain diffusers call, and the adapter's contracts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler
+
+from diffalign.models import adapt, load_policy
+from diffalign.sampling import Policy, ddim, make_plan, ode, rollout
+from tests.tiny_pipelines import tiny_sd, tiny_sd3
+
+PROMPTS = ["a photo of a red circle", "two blue square"]
+SEEDS = [11, 12]
+
+
+def plain_call(pipeline, guidance, steps, **extra):
+    generators = [torch.Generator("cpu").manual_seed(s) for s in SEEDS]
+    pipeline.set_progress_bar_config(disable=True)
+    out = pipeline(
+        PROMPTS,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=generators,
+        output_type="pt",
+        negative_prompt=[""] * len(PROMPTS),
+        **extra,
+    )
+    return out.images
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.5])
+@pytest.mark.parametrize("steps", [1, 4, 10])
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        {"shift": 1.0},
+        {"shift": 3.0},
+        {"use_dynamic_shifting": True, "base_image_seq_len": 4, "max_image_seq_len": 64},
+    ],
+)
+def test_flow_rollout_is_the_plain_sd3_call(guidance, steps, scheduler):
+    policy = adapt(tiny_sd3(**scheduler))
+    images = rollout(policy, make_plan(ode(policy.schedule(steps)), guidance=guidance), PROMPTS, SEEDS).images
+    theirs = plain_call(policy.pipeline, guidance, steps, max_sequence_length=policy.max_sequence_length)
+    assert float((images - theirs).abs().max()) <= 1e-5
+
+
+@pytest.mark.parametrize("guidance", [1.0, 7.5])
+@pytest.mark.parametrize("steps", [1, 7, 20])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_ddim_rollout_is_the_plain_sd_call(guidance, steps, prediction, spacing):
+    if spacing == "trailing" and 1000 % steps:
+        pytest.skip("diffusers' own trailing chain does not meet its next timestep when steps do not divide 1000")
+    policy = adapt(tiny_sd(prediction_type=prediction, timestep_spacing=spacing))
+    images = rollout(policy, make_plan(ddim(policy.schedule(steps), 0), guidance=guidance), PROMPTS, SEEDS).images
+    assert float((images - plain_call(policy.pipeline, guidance, steps)).abs().max()) <= 1e-5
+
+
+@pytest.mark.parametrize("build", [tiny_sd3, tiny_sd])
+def test_prompts_matter_and_are_encoded_alone(build):
+    policy = adapt(build())
+    assert isinstance(policy, Policy)
+    together, single = policy.encode(PROMPTS), adapt(build()).encode(PROMPTS[1:])
+    for name in single:
+        assert torch.equal(together[name][1:], single[name])
+    plan = make_plan(ode(policy.schedule(4)))
+    images = rollout(policy, plan, PROMPTS, [5, 5]).images
+    assert float((images[0] - images[1]).abs().max()) > 1e-4
+
+
+def test_an_encoder_runs_once_per_prompt():
+    policy = adapt(tiny_sd())
+    calls = []
+    policy.pipeline.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    for _ in range(3):
+        policy.encode(["a photo of a red circle", "a photo of a blue square", "a photo of a red circle"])
+    assert len(calls) == 2
+
+
+def test_only_the_denoiser_may_train_and_nothing_does_at_first():
+    for build in (tiny_sd3, tiny_sd):
+        policy = adapt(build())
+        modules = [policy.denoiser, *policy.frozen_modules()]
+        assert len(modules) >= 3
+        assert not any(p.requires_grad for m in modules for p in m.parameters())
+        assert not any(m.training for m in modules)
+
+
+def test_decode_is_differentiable_and_bounded():
+    policy = adapt(tiny_sd3())
+    latents = torch.randn(2, *policy.latent_shape, requires_grad=True)
+    images = policy.decode(latents)
+    assert images.shape == (2, 3, 32, 32) and 0 <= float(images.detach().min()) and float(images.detach().max()) <= 1
+    (grad,) = torch.autograd.grad(images.sum(), latents)
+    assert float(grad.abs().sum()) > 0
+
+
+def test_meter_counts_images_by_phase():
+    policy = adapt(tiny_sd3())
+    policy.denoiser.requires_grad_(True)
+    cond, x, t = policy.encode(PROMPTS), torch.randn(2, *policy.latent_shape), torch.full((2,), 500.0)
+    with policy.meter.phase("rollout"), torch.no_grad():
+        policy.predict(x, t, cond)
+        policy.predict(x, t, cond)
+    with policy.meter.phase("train"):
+        policy.predict(x, t, cond).sum().backward()
+    assert policy.meter.drain() == {"forward/rollout": 4, "forward/train": 2, "backward/train": 2}
+    assert policy.meter.drain() == {}
+
+
+def test_a_scheduler_that_is_not_ddim_is_replaced():
+    pipeline = tiny_sd()
+    pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+    policy = adapt(pipeline)
+    assert type(policy.pipeline.scheduler).__name__ == "DDIMScheduler"
+    assert policy.schedule(4).num_steps == 4
+
+
+def test_resolution_changes_the_latents():
+    policy = adapt(tiny_sd3(), resolution=16)
+    assert policy.latent_shape == (4, 4, 4)
+    plan = make_plan(ode(policy.schedule(2)))
+    assert rollout(policy, plan, PROMPTS, SEEDS).images.shape == (2, 3, 16, 16)
+    with pytest.raises(ValueError, match="multiple of 8"):
+        adapt(tiny_sd3(), resolution=30)
+
+
+def test_unknown_models_and_families(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match="no model_index.json"):
+        load_policy(str(tmp_path))
+    with pytest.raises(ValueError, match="not a shipped checkpoint"):
+        load_policy("shapes-flaw")
+
+    class OtherPipeline:
+        pass
+
+    with pytest.raises(ValueError, match="no adapter for OtherPipeline; valid: StableDiffusion3Pipeline"):
+        adapt(OtherPipeline())
+    with pytest.raises(ValueError, match="max_sequence_length"):
+        adapt(tiny_sd(), max_sequence_length=16)
+
+
+def test_a_saved_folder_loads_as_the_same_policy(tmp_path):
+    first = adapt(tiny_sd3())
+    first.pipeline.save_pretrained(tmp_path)
+    second = load_policy(str(tmp_path))
+    plan = make_plan(ode(first.schedule(3)))
+    assert torch.equal(rollout(first, plan, PROMPTS, SEEDS).images, rollout(second, plan, PROMPTS, SEEDS).images)

@@ -1,0 +1,141 @@
+"""LoRA, full fine-tuning, the reference policy, and what is written to disk."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
+
+from diffalign.models import (
+    Reference,
+    adapt,
+    add_lora,
+    has_lora,
+    load_lora,
+    load_trainable_state,
+    save_trained,
+    train_all,
+    trainable_parameters,
+    trainable_state,
+)
+from diffalign.sampling import make_plan, ode, rollout
+from tests.tiny_pipelines import tiny_sd, tiny_sd3
+
+PROMPTS, SEEDS = ["a photo of a red circle"] * 2, [1, 2]
+BUILDS = [(tiny_sd3, StableDiffusion3Pipeline), (tiny_sd, StableDiffusionPipeline)]
+
+
+def images(policy):
+    return rollout(policy, make_plan(ode(policy.schedule(3))), PROMPTS, SEEDS).images
+
+
+def disturb(policy, amount=0.1):
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in trainable_parameters(policy):
+            parameter += amount * torch.randn(parameter.shape, generator=generator)
+
+
+@pytest.mark.parametrize(("build", "_"), BUILDS)
+def test_a_fresh_lora_changes_nothing_and_alone_is_trainable(build, _):
+    policy = adapt(build())
+    before = images(policy)
+    add_lora(policy, rank=4, alpha=8)
+    assert torch.equal(images(policy), before)
+    names = [n for n, p in policy.denoiser.named_parameters() if p.requires_grad]
+    assert names and all("lora_" in n for n in names)
+    assert has_lora(policy)
+    with pytest.raises(ValueError, match="carries a LoRA already"):
+        add_lora(policy, rank=4, alpha=8)
+
+
+def test_lora_initialisation_follows_the_seed():
+    states = []
+    for seed in (0, 0, 1):
+        policy = adapt(tiny_sd3())
+        add_lora(policy, rank=4, alpha=8, seed=seed)
+        states.append(trainable_state(policy))
+    assert all(torch.equal(states[0][n], states[1][n]) for n in states[0])
+    assert any(not torch.equal(states[0][n], states[2][n]) for n in states[0])
+
+
+@pytest.mark.parametrize(("build", "_"), BUILDS)
+@pytest.mark.parametrize("lora", [True, False])
+def test_reference_is_the_policy_before_training(build, _, lora):
+    policy = adapt(build())
+    before = images(policy)
+    if lora:
+        add_lora(policy, rank=4, alpha=8)
+    else:
+        train_all(policy)
+    reference = Reference(policy, needed=True)
+    disturb(policy)
+    trained = images(policy)
+    assert not torch.allclose(trained, before, atol=1e-3)
+    with reference.active():
+        assert torch.equal(images(policy), before)
+    assert torch.equal(images(policy), trained)
+    with pytest.raises(RuntimeError, match="inside"), reference.active():
+        raise RuntimeError("inside")
+    assert torch.equal(images(policy), trained)
+
+
+def test_full_fine_tuning_without_kl_keeps_no_copy():
+    policy = adapt(tiny_sd())
+    train_all(policy)
+    with pytest.raises(ValueError, match="no reference was kept"), Reference(policy, needed=False).active():
+        pass
+
+
+@pytest.mark.parametrize(("build", "pipeline"), BUILDS)
+@pytest.mark.parametrize("alpha", [4, 16])  # alpha != rank is the case that goes wrong without metadata
+def test_saved_lora_reloads_in_plain_diffusers_at_the_same_strength(build, pipeline, alpha, tmp_path):
+    policy = adapt(build())
+    add_lora(policy, rank=4, alpha=alpha)
+    disturb(policy)
+    expected = images(policy)
+    save_trained(policy, tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == ["pytorch_lora_weights.safetensors"]
+    fresh = build()
+    assert type(fresh) is pipeline
+    fresh.load_lora_weights(tmp_path)
+    torch.testing.assert_close(images(adapt(fresh)), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("build", "_"), BUILDS)
+def test_a_loaded_lora_goes_on_training(build, _, tmp_path):
+    policy = adapt(build())
+    add_lora(policy, rank=4, alpha=16)
+    disturb(policy)
+    save_trained(policy, tmp_path)
+    again = adapt(build())
+    load_lora(again, tmp_path)
+    assert trainable_parameters(again), "a loaded LoRA that stays frozen trains nothing"
+    torch.testing.assert_close(images(again), images(policy), rtol=0, atol=1e-6)
+    disturb(again)
+    assert not torch.allclose(images(again), images(policy), atol=1e-3)
+    with pytest.raises(ValueError, match="holds no pytorch_lora_weights"):
+        load_lora(adapt(build()), tmp_path / "..")
+
+
+def test_full_fine_tuning_saves_a_pipeline_folder(tmp_path):
+    policy = adapt(tiny_sd3())
+    train_all(policy)
+    disturb(policy)
+    save_trained(policy, tmp_path)
+    loaded = adapt(StableDiffusion3Pipeline.from_pretrained(tmp_path))
+    torch.testing.assert_close(images(loaded), images(policy), rtol=0, atol=1e-6)
+
+
+def test_state_round_trip_and_refusal():
+    policy = adapt(tiny_sd3())
+    add_lora(policy, rank=4, alpha=8)
+    disturb(policy)
+    state, kept = trainable_state(policy), images(policy)
+    disturb(policy)
+    load_trainable_state(policy, state)
+    assert torch.equal(images(policy), kept)
+    other = adapt(tiny_sd())
+    add_lora(other, rank=4, alpha=8)
+    with pytest.raises(ValueError, match="another model or configuration"):
+        load_trainable_state(other, state)
