@@ -59,9 +59,7 @@ def loo_center(rewards: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of the *other* samples, ``(B, G)`` (RLOO). A sample without others is its own baseline."""
     low = _lowest(rewards, mask)
     above = keep(rewards - low, mask)
-    count = _count(mask, rewards)
-    others = (above.sum(1, keepdim=True) - above) / (count - 1).clamp(min=1)
-    return low + torch.where(count > 1, others, above)
+    return low + (above.sum(1, keepdim=True) - above) / (_count(mask, rewards) - 1).clamp(min=1)
 
 
 def no_center(rewards: Tensor, mask: Tensor) -> Tensor:

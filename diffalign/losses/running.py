@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ def _mean_std(values: Sequence[float]) -> tuple[float, float]:
 
 
 def running_advantage(
-    history: Mapping[str, Sequence[float]],
+    history: History,
     prompts: Sequence[str],
     rewards: Tensor,
     *,
@@ -58,7 +58,7 @@ def running_advantage(
     values = rewards.detach().double().tolist()
     scored = [i for i, finite in enumerate(torch.isfinite(rewards).tolist()) if finite]
     batch = [values[i] for i in scored]
-    new = {prompt: list(past) for prompt, past in history.items()}
+    new = dict(history)
     for i in scored:
         new[prompts[i]] = [*new.get(prompts[i], []), values[i]][-buffer_size:]
     seen = {prompts[i] for i in scored}

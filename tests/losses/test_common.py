@@ -92,7 +92,7 @@ def test_moments_over_chunks_are_moments_over_all() -> None:
 
 def test_moments_leave_out_what_was_not_scored_and_do_not_change_their_input() -> None:
     first = common.update_moments(common.empty_moments(), torch.tensor([1.0, float("nan"), 3.0]))
-    later = common.update_moments(first, torch.tensor([5.0, 100.0]), torch.tensor([1, 0]))
+    later = common.update_moments(first, torch.tensor([5.0, 100.0, float("nan")]), torch.tensor([1, 0, 1]))
     assert (first.n, first.mean, first.m2) == (2, 2, 2)
     assert (later.n, later.mean) == (3, 3)
     assert common.update_moments(later, torch.tensor([float("nan")])) == later

@@ -26,8 +26,13 @@ def test_values_by_hand() -> None:
     assert m["ratio_mean"] == pytest.approx(1.25) and m["ratio_std"] == pytest.approx(0.75)
     assert m["ess"] == pytest.approx(2.5**2 / (2 * 4.25))
     assert m["log_ratio_abs_mean"] == m["log_ratio_abs_max"] == pytest.approx(math.log(2))
-    # old = (1/2, 1/2) against unnormalised (1, 1/4): mean of rho - 1 - log rho
-    assert m["approx_kl"] == pytest.approx(0.25)
+
+
+def test_approx_kl_is_that_of_the_old_policy_against_the_new_one() -> None:
+    old, new = [0.5, 0.5], [0.9, 0.1]  # both outcomes once each, as often as the old policy draws them
+    kl = sum(p * math.log(p / q) for p, q in zip(old, new, strict=True))
+    ratios = [q / p for p, q in zip(old, new, strict=True)]
+    assert metrics(ratios, [0.0, 0.0])["approx_kl"] == pytest.approx(kl)
 
 
 def test_only_the_side_that_loses_its_gradient_counts() -> None:
@@ -49,6 +54,8 @@ def test_clip_fractions_count_exactly_the_zero_gradients_of_the_loss() -> None:
 def test_upper_range_defaults_to_the_lower_one() -> None:
     assert metrics([1.25], [1.0])["clip_frac_high"] == 1
     assert metrics([1.25], [1.0], eps_high=0.3)["clip_frac_high"] == 0
+    assert metrics([0.79], [-1.0], eps_high=0.3)["clip_frac_low"] == 1
+    assert metrics([0.81], [-1.0], eps_high=0.1)["clip_frac_low"] == 0
 
 
 def test_masked_entries_do_not_count() -> None:

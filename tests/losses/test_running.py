@@ -72,10 +72,12 @@ def test_unscored_rewards_enter_nothing() -> None:
     assert history == {} and adv.tolist() == [0]
 
 
-@pytest.mark.parametrize("n", [1, 20])
-def test_equal_rewards_give_exactly_zero(n: int) -> None:
-    _, adv = running_advantage({}, ["a"] * n, torch.full((n,), 0.1), eps=1e-30)
-    assert torch.equal(adv, torch.zeros(n))
+@pytest.mark.parametrize("n", [1, 3, 20, 49, 98])
+@pytest.mark.parametrize("value", [0.1, 1 / 49, 1e-5])
+def test_equal_rewards_give_exactly_zero(n: int, value: float) -> None:
+    rewards = torch.full((n,), value, dtype=F64)
+    _, adv = running_advantage({}, ["a"] * n, rewards, buffer_size=100, eps=1e-30)
+    assert torch.equal(adv, torch.zeros_like(rewards))
 
 
 def test_result_is_detached_and_wide() -> None:
