@@ -21,7 +21,9 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is first asked for (PEP 562)."""
     if name not in _PUBLIC:
-        raise AttributeError(f"module 'diffalign' has no attribute {name!r}; public names: {', '.join(sorted(_PUBLIC))}")
+        raise AttributeError(
+            f"module 'diffalign' has no attribute {name!r}; public names: {', '.join(sorted(_PUBLIC))}"
+        )
     module, attribute = _PUBLIC[name]
     value = import_module(module)
     if attribute is not None:

@@ -1,9 +1,46 @@
 """Reward plugins: the contract, the registry, the scoring rules and the built-in rewards.
 
-The import name is always `diffalign.rewards`; the folder lies at the top of the repository and is linked into the package.
+The import name is always `diffalign.rewards`; the folder lies at the top of the repository and is linked into the
+package.
 """
 
 from __future__ import annotations
 
 if __name__ == "rewards":
-    raise ImportError("this folder is the package `diffalign.rewards`: write `import diffalign.rewards` (a second copy would split the registry)")
+    raise ImportError(
+        "this folder is the package `diffalign.rewards`: write `import diffalign.rewards` (a second copy of it "
+        "would not be the one that the trainers use)"
+    )
+
+from diffalign.rewards.base import FunctionReward, Reward, ScoringFailure
+from diffalign.rewards.contract import check_contract
+from diffalign.rewards.registry import Entry, as_reward, entries, get, names
+from diffalign.rewards.scopes import (
+    AnchoredReward,
+    GroupReward,
+    PairwiseJudge,
+    PairwiseReward,
+    broadcast,
+    leave_one_out,
+)
+from diffalign.rewards.scoring import count_failures, score
+
+__all__ = [
+    "AnchoredReward",
+    "Entry",
+    "FunctionReward",
+    "GroupReward",
+    "PairwiseJudge",
+    "PairwiseReward",
+    "Reward",
+    "ScoringFailure",
+    "as_reward",
+    "broadcast",
+    "check_contract",
+    "count_failures",
+    "entries",
+    "get",
+    "leave_one_out",
+    "names",
+    "score",
+]

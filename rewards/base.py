@@ -1,0 +1,152 @@
+"""The contract of a reward, and the wrapper that makes a plain function fulfil it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, Self, get_args
+
+import torch
+from torch import Tensor
+
+Scope = Literal["pointwise", "pairwise", "group"]
+Metadata = Mapping[str, Any]
+
+NEEDS = frozenset({"prompt", "metadata", "reference_images", "source_image", "group_ids"})
+"""What a reward may ask for beside the images."""
+
+
+class ScoringFailure(Exception):
+    """Raised by a reward that cannot score a batch for a reason outside the run (a judge that does not answer).
+
+    `diffalign.rewards.score` turns it into NaN for the batch and logs it. Any other exception is a wiring error and
+    stops the run. A reward that fails for some samples only returns NaN for those instead.
+    """
+
+
+class Reward(Protocol):
+    """A scorer of images; higher is always better. Subclass it for the defaults, or bring the same attributes.
+
+    Calling contract, held by `diffalign.rewards.score`: images are not changed in place; the result has one finite
+    value per sample or NaN for "could not score" (never 0); the same input gives the same output; a pointwise reward
+    of a sample does not depend on its neighbours in the batch. Whether gradients are tracked is the caller's choice.
+
+    Attributes:
+        name: Unique; tells variant and judge apart wherever they change the scale.
+        scope: `pointwise` scores each image alone; `pairwise` and `group` compare the images of one prompt, so that
+            whole groups have to be scored in one call.
+        differentiable: Promises a gradient with respect to images that require one.
+        range: Nominal (low, high) of the score for logs, None where it is open.
+        needs: Subset of `NEEDS`, for error messages and listings.
+    """
+
+    name: str
+    scope: Scope = "pointwise"
+    differentiable: bool = False
+    range: tuple[float, float] | None = None
+    needs: frozenset[str] = frozenset()
+
+    def __call__(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]) -> Tensor:
+        """Scores images.
+
+        Args:
+            images: `(B, 3, H, W)` float in [0, 1].
+            prompts: `B` prompts.
+            metadata: `B` records of the prompts.
+
+        Returns:
+            `(B,)` float32 scores on the device of the images.
+        """
+        ...
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Moves weights, if any; the images decide where the result lies."""
+        return self
+
+
+class FunctionReward(Reward):
+    """A plain function `(images, prompts, metadata) -> scores` as a reward.
+
+    The function may return a tensor `(B,)`, or a sequence of `B` numbers in which None stands for "could not score".
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        scope: Scope = "pointwise",
+        differentiable: bool = False,
+        range: tuple[float, float] | None = None,
+        needs: frozenset[str] = frozenset(),
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Wraps the function.
+
+        Args:
+            function: Takes images `(B, 3, H, W)`, prompts and metadata by position.
+            name: Name in logs; default the function's own.
+            scope: See `Reward`.
+            differentiable: See `Reward`.
+            range: See `Reward`.
+            needs: See `Reward`.
+            arguments: Keyword arguments passed on at every call.
+
+        Raises:
+            ValueError: If the function cannot be called that way.
+        """
+        self.name = name or str(getattr(function, "__name__", type(function).__name__))
+        self.scope = scope
+        self.differentiable = differentiable
+        self.range = range
+        self.needs = needs
+        self._function = function
+        self._arguments = dict(arguments or {})
+        _check_callable(function, self.name, self._arguments)
+
+    def __call__(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]) -> Tensor:
+        """Scores images `(B, 3, H, W)`; see `Reward`."""
+        scores = self._function(images, prompts, metadata, **self._arguments)
+        if isinstance(scores, Tensor):
+            return scores
+        if not isinstance(scores, Sequence) and not hasattr(scores, "tolist"):
+            raise ValueError(
+                f"reward {self.name!r} returned {type(scores).__name__}; valid: a (B,) tensor or B numbers"
+            )
+        values = scores.tolist() if hasattr(scores, "tolist") else scores
+        values = [float("nan") if value is None else value for value in values]
+        return torch.tensor(values, dtype=torch.float32, device=images.device)
+
+
+def _check_callable(function: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> None:
+    """A wrong signature is told when the reward is made, not at the end of the first roll-out."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # a builtin without a signature can only be tried
+        return
+    try:
+        signature.bind(None, [], [], **arguments)
+    except TypeError as error:
+        raise ValueError(
+            f"reward {name!r} cannot be called as {name}(images, prompts, metadata"
+            f"{''.join(f', {key}=...' for key in arguments)}): {error}; its signature is {name}{signature}"
+        ) from error
+
+
+def check_reward(reward: Any) -> Reward:
+    """Returns the object if it carries the attributes of a reward.
+
+    Raises:
+        ValueError: If an attribute is missing or has a value outside its choices.
+    """
+    missing = [key for key in ("name", "scope", "differentiable", "range", "needs") if not hasattr(reward, key)]
+    if missing or not callable(reward):
+        raise ValueError(
+            f"{type(reward).__name__} is no reward: it lacks {', '.join(missing) or '__call__'}; subclass "
+            "diffalign.rewards.Reward or give a function (images, prompts, metadata) -> scores"
+        )
+    if reward.scope not in get_args(Scope):
+        raise ValueError(f"reward {reward.name!r} has scope {reward.scope!r}; valid: {', '.join(get_args(Scope))}")
+    if not set(reward.needs) <= NEEDS:
+        raise ValueError(f"reward {reward.name!r} needs {sorted(reward.needs)}; valid: {', '.join(sorted(NEEDS))}")
+    return reward

@@ -1,0 +1,142 @@
+"""From a name, a file or a callable to a reward.
+
+Names are entry points of the group `diffalign.rewards`, whose value is a factory `(**cfg) -> Reward`; any distribution
+may declare them. The built-in rewards come through the same door: from the installed metadata, or, where the package
+runs from a checkout, from the `pyproject.toml` beside it (metadata of an editable install goes stale when that file
+changes, and a bare checkout has none). Listing reads metadata only; a plugin's module is imported when its name is
+first asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import tomllib
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diffalign.rewards.base import FunctionReward, Reward, check_reward
+from diffalign.rewards.files import load_function
+from diffalign.rewards.scopes import PairwiseReward
+
+GROUP = "diffalign.rewards"
+
+
+class Entry(NamedTuple):
+    """A registered reward, not yet imported: its name, `module:factory`, and the distribution that declares it."""
+
+    name: str
+    value: str
+    distribution: str
+
+
+def _checkout_entries(pyproject: Path) -> list[Entry] | None:
+    """Entries of the checkout that this package runs from, None if it runs from an installation."""
+    if not pyproject.is_file():
+        return None
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8")).get("project", {})
+    if project.get("name") != "diffalign":
+        return None
+    declared = project.get("entry-points", {}).get(GROUP, {})
+    return [Entry(name, value, "diffalign") for name, value in declared.items()]
+
+
+def entries() -> list[Entry]:
+    """All registered rewards by name; a name that two distributions declare stands in it twice."""
+    installed = {
+        Entry(point.name, point.value, point.dist.name if point.dist else "unknown")
+        for point in metadata.entry_points(group=GROUP)
+    }
+    own = _checkout_entries(Path(__file__).absolute().parents[2] / "pyproject.toml")
+    if own is not None:
+        installed = {entry for entry in installed if entry.distribution != "diffalign"} | set(own)
+    return sorted(installed)
+
+
+def names() -> list[str]:
+    """Names that `get` understands, sorted."""
+    return sorted({entry.name for entry in entries()})
+
+
+def _find(name: str) -> Entry:
+    """The one entry of a name."""
+    everything = entries()
+    found = [entry for entry in everything if entry.name == name]
+    if not found:
+        known = sorted({entry.name for entry in everything})
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise ValueError(
+            f"unknown reward {name!r}: {hint}Registered: {', '.join(known)}; or give 'file.py:function' or a function"
+        )
+    if len(found) > 1:
+        owners = " and ".join(f"{entry.distribution} ({entry.value})" for entry in found)
+        raise ValueError(f"reward {name!r} is declared by {owners}; uninstall one of them, or use 'file.py:function'")
+    return found[0]
+
+
+def _make(factory: Callable[..., Any], label: str, cfg: dict[str, Any]) -> Any:
+    """Calls a factory; arguments that it does not take are the user's mistake."""
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(**cfg)
+    except TypeError as error:
+        raise ValueError(f"reward {label!r} does not take {cfg}: {error}; it takes {signature}") from error
+    return factory(**cfg)
+
+
+def as_reward(source: Any, cfg: dict[str, Any] | None = None, *, label: str | None = None) -> Reward:
+    """Makes a reward of what a user may hand over.
+
+    Args:
+        source: A reward, a pairwise judge (an object with `compare`), a class of either, or a plain function.
+        cfg: Keyword arguments of the class or function.
+        label: Name for error messages and, for a function, for logs.
+
+    Raises:
+        ValueError: If it is none of these, or cannot be called as one.
+    """
+    cfg = cfg or {}
+    if isinstance(source, type):
+        return as_reward(_make(source, label or source.__name__, cfg))
+    if hasattr(source, "compare"):
+        _refuse(cfg, source)
+        return PairwiseReward(source)
+    if hasattr(source, "scope"):
+        _refuse(cfg, source)
+        return check_reward(source)
+    if callable(source):
+        return FunctionReward(source, name=label, arguments=cfg)
+    raise ValueError(
+        f"a reward is a name, 'file.py:function' or a callable, not {type(source).__name__}; registered names: "
+        f"{', '.join(names())}"
+    )
+
+
+def _refuse(cfg: dict[str, Any], source: object) -> None:
+    """An object that is already made takes no arguments."""
+    if cfg:
+        raise ValueError(f"{type(source).__name__} is already made and takes no arguments; given: {sorted(cfg)}")
+
+
+def get(spec: str | Callable[..., Any] | Reward, **cfg: Any) -> Reward:
+    """The reward that a specification stands for.
+
+    Args:
+        spec: A registered name (`names()`), `path/to/file.py:function` (a function or a class in that file), a callable
+            `(images, prompts, metadata) -> scores`, or a reward.
+        **cfg: Keyword arguments: for a name its factory's, for a function those passed on at every call.
+
+    Raises:
+        ValueError: If the name is unknown (the nearest is named) or declared twice, the file or function is absent, or
+            the arguments or the signature do not fit.
+    """
+    if not isinstance(spec, str):
+        return as_reward(spec, cfg)
+    if ".py:" in spec:
+        return as_reward(load_function(spec), cfg)
+    entry = _find(spec)
+    factory = metadata.EntryPoint(entry.name, entry.value, GROUP).load()
+    return as_reward(_make(factory, spec, cfg))

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """`(4, 3, 8, 8)` random images."""
+    return torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], Path]:
+    """Lays down an installed distribution with one reward entry point, as an installer would."""
+
+    def lay(distribution: str, name: str, source: str) -> Path:
+        site = tmp_path / distribution
+        info = site / f"{distribution}-1.0.dist-info"
+        info.mkdir(parents=True)
+        module = distribution.replace("-", "_")
+        (site / f"{module}.py").write_text(source)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[diffalign.rewards]\n{name} = {module}:make\n")
+        monkeypatch.syspath_prepend(str(site))
+        return site
+
+    return lay

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import diffalign.rewards as rewards
+from diffalign.rewards import registry
+
+ROOT = Path(__file__).resolve().parents[2]
+Install = Callable[[str, str, str], Path]
+
+PLUGIN = """
+import torch
+from diffalign.rewards import FunctionReward
+
+def make(factor=1.0):
+    return FunctionReward(lambda images, prompts, metadata: factor * images.mean((1, 2, 3)), name="bright")
+"""
+
+
+def brightness(images: Tensor, prompts: Sequence[str], metadata: Sequence[dict[str, Any]]) -> Tensor:
+    return images.mean((1, 2, 3))
+
+
+def call(reward: rewards.Reward, images: Tensor) -> Tensor:
+    return reward(images, [""] * len(images), [{}] * len(images))
+
+
+def test_built_ins_come_from_the_project_file() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["diffalign.rewards"]
+    own = {entry.name: entry.value for entry in rewards.entries() if entry.distribution == "diffalign"}
+    assert own == declared
+    assert {"shapes", "jpeg"} <= set(own)
+
+
+def test_an_installation_has_no_project_file_beside_it(tmp_path: Path) -> None:
+    other = tmp_path / "pyproject.toml"
+    assert registry._checkout_entries(other) is None
+    other.write_text('[project]\nname = "someone-else"\n[project.entry-points."diffalign.rewards"]\na = "b:c"\n')
+    assert registry._checkout_entries(other) is None
+
+
+def test_a_third_party_plugin_is_listed_without_import_and_made_with_arguments(
+    install: Install, images: Tensor
+) -> None:
+    install("bright-plugin", "bright", PLUGIN)
+    assert "bright" in rewards.names()
+    assert "bright_plugin" not in sys.modules
+    assert torch.allclose(call(rewards.get("bright", factor=3.0), images), 3 * images.mean((1, 2, 3)))
+    assert "bright_plugin" in sys.modules
+
+
+def test_listing_survives_a_plugin_that_does_not_import(install: Install) -> None:
+    install("broken-plugin", "broken", "raise RuntimeError('no such library')")
+    assert {"broken", "shapes"} <= set(rewards.names())
+    with pytest.raises(RuntimeError, match="no such library"):
+        rewards.get("broken")
+
+
+def test_two_distributions_with_one_name_are_both_named(install: Install) -> None:
+    install("first-plugin", "bright", PLUGIN)
+    install("second-plugin", "bright", PLUGIN)
+    assert rewards.names().count("bright") == 1
+    with pytest.raises(ValueError, match=r"first-plugin.* and second-plugin"):
+        rewards.get("bright")
+
+
+def test_a_plugin_cannot_take_the_name_of_a_built_in_silently(install: Install) -> None:
+    install("greedy-plugin", "jpeg", PLUGIN)
+    with pytest.raises(ValueError, match=r"diffalign .* and greedy-plugin"):
+        rewards.get("jpeg")
+
+
+def test_unknown_names_get_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean 'shapes_strict'"):
+        rewards.get("shape_strict")
+    with pytest.raises(ValueError, match=r"unknown reward 'zzz': Registered: .*jpeg"):
+        rewards.get("zzz")
+
+
+def test_arguments_that_a_factory_does_not_take_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"'jpeg' does not take .*qality.*quality"):
+        rewards.get("jpeg", qality=3)
+
+
+def test_a_factory_that_returns_no_reward_is_refused(install: Install) -> None:
+    install("number-plugin", "number", "def make():\n    return 3\n")
+    with pytest.raises(ValueError, match="not int"):
+        rewards.get("number")
+
+
+def test_a_reward_passes_through_as_it_is() -> None:
+    reward = rewards.get("jpeg")
+    assert rewards.get(reward) is reward
+    with pytest.raises(ValueError, match="already made"):
+        rewards.get(reward, quality=3)
+
+
+def test_a_plain_function_is_wrapped(images: Tensor) -> None:
+    reward = rewards.get(brightness)
+    assert reward.name == "brightness" and reward.scope == "pointwise" and not reward.differentiable
+    assert torch.equal(call(reward, images), images.mean((1, 2, 3)))
+
+
+def test_keyword_arguments_of_a_function_are_passed_on(images: Tensor) -> None:
+    def scaled(images: Tensor, prompts: Sequence[str], metadata: Sequence[Any], *, factor: float) -> Tensor:
+        return factor * images.mean((1, 2, 3))
+
+    assert torch.allclose(call(rewards.get(scaled, factor=2.0), images), 2 * images.mean((1, 2, 3)))
+    with pytest.raises(ValueError, match="factor"):
+        rewards.get(scaled)
+
+
+def test_a_function_may_return_numbers_and_none(images: Tensor) -> None:
+    scores = call(rewards.get(lambda images, prompts, metadata: [1, 0.5, None, 2]), images)
+    assert scores.dtype == torch.float32
+    assert scores[[0, 1, 3]].tolist() == [1.0, 0.5, 2.0] and scores[2].isnan()
+
+
+def test_a_function_that_returns_something_else_is_named(images: Tensor) -> None:
+    with pytest.raises(ValueError, match="'<lambda>' returned dict"):
+        call(rewards.get(lambda images, prompts, metadata: {}), images)
+
+
+@pytest.mark.parametrize("bad", [lambda images: 0, lambda: 0, lambda images, prompts, metadata, extra: 0])
+def test_a_function_with_another_signature_is_refused_when_made(bad: Callable[..., int]) -> None:
+    with pytest.raises(ValueError, match=r"cannot be called as .*\(images, prompts, metadata\)"):
+        rewards.get(bad)
+
+
+@pytest.mark.parametrize("thing", [3, None, ["jpeg"]])
+def test_other_things_are_refused(thing: Any) -> None:
+    with pytest.raises(ValueError, match="a reward is a name"):
+        rewards.get(thing)
+
+
+def test_a_reward_with_a_wrong_scope_is_refused() -> None:
+    class Odd(rewards.Reward):
+        name = "odd"
+        scope = "global"
+
+        def __call__(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Any]) -> Tensor:
+            return images.mean((1, 2, 3))
+
+    with pytest.raises(ValueError, match="scope 'global'; valid: pointwise"):
+        rewards.get(Odd())
+
+
+def test_a_duck_typed_reward_lacking_attributes_is_told_which() -> None:
+    class Half:
+        name = "half"
+        scope = "pointwise"
+
+        def __call__(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Any]) -> Tensor:
+            return images.mean((1, 2, 3))
+
+    with pytest.raises(ValueError, match="lacks differentiable, range, needs"):
+        rewards.get(Half())
+
+
+def test_a_judge_of_pairs_becomes_a_pairwise_reward() -> None:
+    class Judge:
+        name = "judge"
+
+        def compare(self, a: Tensor, b: Tensor, prompts: Sequence[str], metadata: Sequence[Any]) -> Tensor:
+            return (a.mean((1, 2, 3)) > b.mean((1, 2, 3))).float()
+
+    for source in (Judge, Judge()):
+        reward = rewards.get(source)
+        assert reward.name == "judge" and reward.scope == "pairwise"
+
+
+USER_FILE = """
+from __future__ import annotations
+from dataclasses import dataclass
+
+def green(images, prompts, metadata, power=1):
+    return images[:, 1].mean((1, 2)) ** power
+
+@dataclass
+class Blue:
+    weight: float = 1.0
+    name = "blue"
+    scope = "pointwise"
+    differentiable = True
+    range = None
+    needs = frozenset()
+
+    def __call__(self, images, prompts, metadata):
+        return self.weight * images[:, 2].mean((1, 2))
+"""
+
+
+@pytest.fixture
+def user_file(tmp_path: Path) -> Path:
+    path = tmp_path / "my_rewards.py"
+    path.write_text(USER_FILE)
+    return path
+
+
+def test_a_function_in_a_file(user_file: Path, images: Tensor) -> None:
+    reward = rewards.get(f"{user_file}:green", power=2)
+    assert reward.name == "green"
+    assert torch.allclose(call(reward, images), images[:, 1].mean((1, 2)).square())
+
+
+def test_a_class_in_a_file(user_file: Path, images: Tensor) -> None:
+    reward = rewards.get(f"{user_file}:Blue", weight=0.5)
+    assert reward.name == "blue" and reward.differentiable
+    assert torch.allclose(call(reward, images), 0.5 * images[:, 2].mean((1, 2)))
+
+
+def test_a_relative_path_starts_at_the_working_directory(user_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(user_file.parent)
+    assert rewards.get("my_rewards.py:green").name == "green"
+
+
+def test_two_files_of_one_name_do_not_meet(user_file: Path, tmp_path: Path, images: Tensor) -> None:
+    other = tmp_path / "elsewhere" / user_file.name
+    other.parent.mkdir()
+    other.write_text("def green(images, prompts, metadata):\n    return images.new_zeros(len(images))\n")
+    first, second = rewards.get(f"{user_file}:green"), rewards.get(f"{other}:green")
+    assert call(second, images).eq(0).all() and call(first, images).gt(0).all()
+
+
+def test_a_missing_file_and_a_missing_function_are_told(user_file: Path) -> None:
+    with pytest.raises(ValueError, match="there is no file .*absent.py"):
+        rewards.get("absent.py:green")
+    with pytest.raises(ValueError, match="has no 'gren'; did you mean 'green'"):
+        rewards.get(f"{user_file}:gren")
+
+
+def test_an_error_inside_the_file_is_passed_on(tmp_path: Path) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text("import a_library_that_is_not_there\n")
+    with pytest.raises(ModuleNotFoundError, match="a_library_that_is_not_there"):
+        rewards.get(f"{path}:f")
