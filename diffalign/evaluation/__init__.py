@@ -1,0 +1,1 @@
+"""Benchmarks as data and pure functions; detectors and judges are injected callables."""
