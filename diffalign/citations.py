@@ -1,0 +1,86 @@
+"""The ledger of methods, ``systems.csv``, and references printed from it.
+
+One row per method: what it is, where its facts come from, and how far this package carries it. ``status`` is one of
+
+- ``works``: ``entry_point`` does all that the row names, and ``test`` fails when that row's switch is changed;
+- ``partial``: the function stands, the trainer or plugin that the row needs does not; ``note`` says what is missing;
+- ``planned``: nothing yet; ``entry_point`` and ``test`` are empty;
+- ``out``: will not be built; ``note`` gives the reason.
+
+``confidence`` is what the facts rest on: ``checked`` (released code or the paper's text, named in ``source``),
+``second-hand`` (a port, review or note, named in ``source``), ``known``, ``derived`` (rebuilt by algebra or from the
+abstract), ``unsure``.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+
+class System(NamedTuple):
+    """One row of the ledger; every field is a string, empty where there is nothing to say."""
+
+    id: str
+    title: str
+    arxiv: str
+    source: str
+    confidence: str
+    entry_point: str
+    test: str
+    status: str
+    note: str
+
+
+@cache
+def systems() -> dict[str, System]:
+    """Return the ledger by id, in the order of the file.
+
+    Raises:
+        ValueError: the columns are not those of :class:`System`, or an id stands twice.
+    """
+    with Path(__file__).with_name("systems.csv").open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, strict=True)
+        if tuple(reader.fieldnames or ()) != System._fields:
+            raise ValueError(f"systems.csv must have the columns {System._fields}, got {reader.fieldnames}")
+        rows = [System(**row) for row in reader]
+    ledger = {row.id: row for row in rows}
+    if len(ledger) != len(rows):
+        raise ValueError("systems.csv has an id twice")
+    return ledger
+
+
+def _bibtex(row: System) -> str:
+    """One BibTeX entry. The ledger holds no authors; the year is that of the arXiv number."""
+    title = row.title
+    for special in "&%$#_":
+        title = title.replace(special, "\\" + special)
+    fields = [f"  title = {{{{{title}}}}}"]
+    if row.arxiv:
+        fields += [f"  eprint = {{{row.arxiv}}}", "  archivePrefix = {arXiv}", f"  year = {{20{row.arxiv[:2]}}}"]
+        fields += [f"  note = {{arXiv:{row.arxiv}}}"]
+    return f"@misc{{{row.id},\n" + ",\n".join(fields) + "\n}"
+
+
+def cite(*ids: str) -> str:
+    """Return BibTeX entries for methods of the ledger.
+
+    Args:
+        ids: ledger ids, ``cite("ddpo", "flow-grpo")``.
+
+    Returns:
+        The entries in the order asked for, separated by blank lines.
+
+    Raises:
+        ValueError: an id is not in the ledger; the message names the nearest ones.
+    """
+    ledger = systems()
+    for unknown in (i for i in ids if i not in ledger):
+        near = difflib.get_close_matches(unknown, ledger, n=3)
+        raise ValueError(
+            f"no system {unknown!r} in the ledger" + (f"; did you mean {', '.join(near)}?" if near else "")
+        )
+    return "\n\n".join(_bibtex(ledger[i]) for i in ids)
