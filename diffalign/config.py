@@ -116,6 +116,7 @@ class RunConfig:
     compare: bool = _key(False, "evaluate before and after training by the full protocol and report the gain")
     # output
     output_dir: str = _key("runs/diffalign", "run folder")
+    overwrite_output_dir: bool = _key(False, "replace the run that output_dir holds, instead of refusing to start")
     run_name: str | None = _key(None, "name shown in the report and by trackers")
     report_to: list[str] = _key([], "trackers beside metrics.jsonl: tensorboard, wandb")
     tracker_project_name: str = _key("diffalign", "project name for trackers")

@@ -1,0 +1,360 @@
+"""What every trained method shares: models, data, rewards, the loop, checkpoints, logs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+from diffalign.config import RunConfig, check_ranges, save_config
+from diffalign.data.prompts import read_prompts
+from diffalign.models import Adapter, Reference, adapt, load_policy, trainable_parameters
+from diffalign.rewards.scoring import count_failures, score
+from diffalign.sampling import StepPlan, rollout
+from diffalign.trainers import setup
+from diffalign.trainers.batch import Batch, MicroBatch, share
+from diffalign.trainers.clock import Clock
+from diffalign.trainers.draw import Draw, Record, draw
+from diffalign.trainers.evaluation import decoded
+from diffalign.trainers.interrupt import graceful_interrupt
+from diffalign.trainers.optimisation import Optimisation
+from diffalign.trainers.preflight import Check, require
+from diffalign.trainers.results import Results
+from diffalign.trainers.run_log import RunLog
+from diffalign.trainers.state import TrainerState
+
+RewardSource = str | Callable[..., Any]
+
+
+class BaseTrainer(ABC):
+    """Trains a policy on rewards of its own images.
+
+    A method overrides `plan`, `feedback` and `losses`, nothing else.
+
+    Args:
+        model: a diffusers pipeline, an adapter, or a name, folder or hub id; default as args say.
+        args: the run configuration.
+        reward_funcs: rewards as names, "file.py:function", callables (images, prompts, metadata) -> scores, or Reward
+            objects; default args.reward_funcs.
+        train_dataset: records {"prompt", "metadata"} or plain strings; default read from args.train_dataset.
+        eval_dataset: held-out records; default read from args.eval_dataset.
+        peft_config: a peft LoraConfig, instead of the lora_* keys.
+
+    Raises:
+        ValueError: anything in model, data, rewards or configuration that could not train, before any work is done.
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        args: RunConfig | None = None,
+        reward_funcs: Sequence[RewardSource] | RewardSource | None = None,
+        train_dataset: Sequence[Any] | None = None,
+        eval_dataset: Sequence[Any] | None = None,
+        peft_config: Any = None,
+    ) -> None:
+        self.args = args or RunConfig()
+        check_ranges(self.args)
+        self.records = setup.records(read_prompts, train_dataset, self.args.train_dataset, self.args.max_train_samples)
+        self.eval_records = setup.records(
+            read_prompts, eval_dataset, self.args.eval_dataset, self.args.max_eval_samples
+        )
+        self.rewards = setup.rewards(reward_funcs or self.args.reward_funcs, self.args.reward_kwargs)
+        self.eval_rewards = setup.rewards(self.args.eval_rewards, self.args.reward_kwargs) | self.rewards
+        self.accelerator = Accelerator(
+            mixed_precision=self.args.mixed_precision,
+            log_with=list(self.args.report_to) or None,
+            project_dir=self.args.output_dir,
+        )
+        self.policy = self._load(model)
+        self.args = setup.make_trainable(self.policy, self.args, peft_config)
+        self.reference = Reference(self.policy, needed=self.args.beta > 0)
+        self.parameters = trainable_parameters(self.policy)
+        self.steps_per_rollout = self._steps_per_rollout()
+        rollouts = -(-self.args.max_train_steps // self.steps_per_rollout)
+        self.total_steps = rollouts * self.steps_per_rollout
+        self.optimisation = Optimisation(self.parameters, self.args, self.total_steps, self.accelerator)
+        self.ema = setup.make_ema(self.parameters, self.args)
+        self.state = TrainerState()
+        self.clock = Clock()
+        self.folder = Path(self.args.output_dir)
+        self.log = RunLog(self.folder, self.accelerator)
+        self.results = Results(self)
+        self.plan(0)  # a window or dynamics that does not fit the model's schedule is an error now
+
+    # --- what a method decides ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def plan(self, index: int) -> StepPlan:
+        """What roll-out `index` does at each step."""
+
+    @abstractmethod
+    def feedback(self, batch: Batch) -> Any:
+        """What the rewards of a roll-out say about its samples (advantages, labels), equal on every process."""
+
+    @abstractmethod
+    def losses(self, batch: Batch, micro: MicroBatch, feedback: Any, chunk: Tensor) -> Iterator[Tensor]:
+        """Terms of the update from one micro-batch; each is back-propagated before the next is computed.
+
+        Args:
+            batch: the roll-out.
+            micro: one of its micro-batches.
+            feedback: what `feedback` returned.
+            chunk: (n,) global samples of this update, over which the terms of all micro-batches average.
+        """
+
+    def metrics(self, batch: Batch, feedback: Any, chunk: Tensor) -> dict[str, Any]:
+        """Numbers of the update just made, for the log; the same on every process."""
+        return {}
+
+    def checks(self, batch: Batch) -> Iterable[Check]:
+        """What the method itself has to prove on a roll-out before it may train."""
+        return ()
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: str | None = None) -> None:
+        """Train to the end of the roll-out in which max_train_steps is reached.
+
+        Args:
+            resume_from_checkpoint: checkpoint folder, its name in the run folder, or "latest"; default
+                args.resume_from_checkpoint.
+
+        Raises:
+            ValueError: a run that cannot learn (preflight), a checkpoint of another model or configuration.
+            KeyboardInterrupt: after Ctrl-C, once the roll-out is finished and saved.
+        """
+        resume = resume_from_checkpoint or self.args.resume_from_checkpoint
+        self._begin(resume)
+        bar = tqdm(
+            total=self.total_steps,
+            initial=self.state.step,
+            desc="train",
+            unit="step",
+            disable=not self.accelerator.is_main_process,
+        )
+        with graceful_interrupt() as interrupted:
+            while self.state.step < self.total_steps:
+                batch = self.collect(self.state.rollout)
+                if self.state.rollout == 0 and self.args.preflight:
+                    with self.policy.meter.phase("preflight"):
+                        require(self, batch)
+                self.update(batch, bar)
+                self.state.rollout += 1
+                self._between(stop=interrupted.is_set())
+                if interrupted.is_set():
+                    raise KeyboardInterrupt(f"stopped at step {self.state.step}; resume_from_checkpoint latest goes on")
+        bar.close()
+        self._finish()
+
+    def collect(self, index: int) -> Batch:
+        """Roll out and score the samples of roll-out `index`; changes nothing."""
+        listed, plan = draw(self.args, self.records, index), self.plan(index)
+        pieces = listed.micro_batches(self.args.per_device_train_batch_size)
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        mine = {}
+        with torch.no_grad(), self.clock.phase("rollout"), self.policy.meter.phase("rollout"):
+            for number in range(rank, len(pieces), world):
+                mine[number] = self._roll_out(listed, plan, pieces[number])
+        with self.clock.phase("reward"):
+            rewards = self._score(listed, mine)
+        return Batch(listed, plan, len(pieces), mine, rewards)
+
+    def update(self, batch: Batch, bar: Any = None) -> None:
+        """Every optimiser step that the samples of a roll-out are good for."""
+        feedback = self.feedback(batch)
+        numbers = torch.arange(batch.count)
+        rows = [
+            batch.draw.sample_rows(piece) for piece in batch.draw.micro_batches(self.args.per_device_train_batch_size)
+        ]
+        for _ in range(self.args.num_iterations):
+            for part in numbers.tensor_split(self.steps_per_rollout // self.args.num_iterations):
+                chunk = torch.cat([rows[int(number)] for number in part])
+                self._update_once(batch, feedback, [int(number) for number in part], chunk)
+                if bar is not None:
+                    bar.update(1)
+                    bar.set_postfix(reward=f"{self._mean_reward(batch):.3f}", refresh=False)
+
+    def _update_once(self, batch: Batch, feedback: Any, numbers: list[int], chunk: Tensor) -> None:
+        with self.clock.phase("train"), self.policy.meter.phase("train"):
+            for number in numbers:
+                if number in batch.mine:
+                    for loss in self.losses(batch, batch.mine[number], feedback, chunk):
+                        self.optimisation.backward(loss)
+            rate = self.optimisation.learning_rate
+            result = self.optimisation.step()
+        self.state.step += 1
+        if result.broken:
+            self._skip(result.broken)
+        elif self.ema is not None and self.state.step % self.args.ema_update_every == 0:
+            self.ema.step(self.parameters)
+        numbers_of_step = self.metrics(batch, feedback, chunk) | {"grad_norm": result.grad_norm, "lr": rate}
+        self.log.write("step", self.state.step, self._reward_numbers(batch) | numbers_of_step | self._costs(batch))
+
+    # --- pieces of the loop ------------------------------------------------------------------------------------------
+
+    def _roll_out(self, listed: Draw, plan: StepPlan, roots: Tensor) -> MicroBatch:
+        records = [listed.records[int(i)] for i in listed.record_of[roots]]
+        trajectory = rollout(
+            self.policy,
+            plan,
+            [record["prompt"] for record in records],
+            [listed.seeds[int(i)] for i in roots],
+            run_seed=self.args.seed,
+            branches=[listed.branches[int(i)] for i in roots],
+            negative_prompt=self.args.negative_prompt,
+            keep_means=self.args.ratio == "guard",
+        )
+        return MicroBatch(listed.sample_rows(roots), trajectory)
+
+    def _score(self, listed: Draw, mine: dict[int, MicroBatch]) -> dict[str, Tensor]:
+        """(N,) scores by name; rewards that compare the images of a prompt see all samples in global order."""
+        records, total = listed.sample_records, listed.samples
+        rows = torch.cat([m.rows for m in mine.values()]) if mine else torch.zeros(0, dtype=torch.long)
+        images = torch.cat([decoded(m.trajectory) for m in mine.values()]) if mine else None
+        alone = {name: r for name, r in self.rewards.items() if r.scope == "pointwise"}
+        out = {}
+        own = self._score_rows(alone, images, [records[int(i)] for i in rows])
+        for name in alone:
+            out[name] = share(self.accelerator, own[name], rows, total).cpu()
+        together = {name: r for name, r in self.rewards.items() if r.scope != "pointwise"}
+        if together:
+            if images is None:
+                images = torch.zeros(0, 3, 1, 1)
+            everything = share(self.accelerator, images, rows, total)
+            group = torch.arange(total) // self.args.num_generations
+            tagged = [replace_metadata(record, group_id=int(g)) for record, g in zip(records, group, strict=True)]
+            out |= {name: v.cpu() for name, v in self._score_rows(together, everything, tagged).items()}
+        return out
+
+    def _score_rows(self, rewards: dict[str, Any], images: Tensor | None, records: list[Record]) -> dict[str, Tensor]:
+        if images is None:
+            return {name: torch.zeros(0) for name in rewards}
+        scores = score(rewards, images, [r["prompt"] for r in records], [r["metadata"] for r in records])
+        return {name: values.float() for name, values in scores.items()}
+
+    def _skip(self, broken: tuple[int, ...]) -> None:
+        named = [name for name, p in self.policy.denoiser.named_parameters() if p.requires_grad]
+        first = named[broken[0]]
+        self.state.skipped += 1
+        text = f"step {self.state.step}: skipped, the gradient of {first} ({len(broken)} tensors) is not finite"
+        self.log.write("warning", self.state.step, {"message": text})
+        if self.state.skipped > self.args.max_skipped_steps:
+            raise RuntimeError(f"{text}; {self.state.skipped} steps were skipped, more than max_skipped_steps allows")
+
+    def _between(self, *, stop: bool) -> None:
+        """After each roll-out: evaluation and checkpoint when one fell due in it, or at a stop."""
+        if self._due(self.args.eval_steps) and self.eval_records:
+            with self.averaged():
+                self.results.evaluate_now()
+        last = self.state.step >= self.total_steps
+        if stop or last or self._due(self.args.checkpointing_steps):
+            self.save_checkpoint()
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.state.step // every > (self.state.step - self.steps_per_rollout) // every
+
+    def _mean_reward(self, batch: Batch) -> float:
+        return float(torch.stack([values.nanmean() for values in batch.rewards.values()]).mean())
+
+    def _reward_numbers(self, batch: Batch) -> dict[str, Any]:
+        numbers: dict[str, Any] = {"rollout": self.state.rollout}
+        failures = count_failures(batch.rewards)
+        for name, values in batch.rewards.items():
+            scored = values[~values.isnan()]
+            numbers[f"reward/{name}/mean"] = scored.mean() if len(scored) else float("nan")
+            numbers[f"reward/{name}/std"] = scored.std() if len(scored) > 1 else float("nan")
+            numbers[f"reward/{name}/nan"] = failures[name]
+        return numbers
+
+    def _costs(self, batch: Batch) -> dict[str, Any]:
+        """Images, model evaluations and seconds since the last step; a roll-out's own stand in its first step."""
+        counts = self.policy.meter.drain()
+        fresh = any(name.endswith("/rollout") for name in counts)
+        if self.accelerator.num_processes > 1:
+            counts = setup.summed(self.accelerator, counts)
+        return {"images": batch.draw.samples if fresh else 0} | counts | self.clock.drain()
+
+    # --- beginning and end -------------------------------------------------------------------------------------------
+
+    def _begin(self, resume: str | None) -> None:
+        setup.claim_folder(self.folder, resume, self.args.overwrite_output_dir, self.accelerator)
+        self.accelerator.init_trackers(self.args.tracker_project_name, config=setup.flat(self.args))
+        if resume:
+            self.load_checkpoint(resume)
+        if self.accelerator.is_main_process:
+            save_config(self.args, self.folder / "config.yaml")
+        if self.state.step == 0 and self.args.compare:
+            self.results.before()
+
+    def _finish(self) -> None:
+        with self.averaged():
+            if self.accelerator.is_main_process:
+                self.save_model()
+            if self.args.compare:
+                self.results.after()
+        self.results.report()
+        self.accelerator.end_training()
+
+    def averaged(self) -> Any:
+        """Context in which the policy has its averaged weights, when there are any."""
+        return setup.averaged(self.ema, self.parameters)
+
+    def save_model(self, output_dir: str | Path | None = None) -> Path:
+        """Write the trained weights for diffusers: `pytorch_lora_weights.safetensors`, or the whole pipeline."""
+        return setup.save_model(self.policy, Path(output_dir) if output_dir else self.folder)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
+        """Upload the run's weights, configuration and model card; the token comes from the environment alone."""
+        return self.results.push(repo_id, private=private)
+
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint at the end of a roll-out (main process), keeping checkpoints_total_limit."""
+        self.state.save(self)
+
+    def load_checkpoint(self, name: str) -> None:
+        """Take up a checkpoint: weights, optimiser, averages, random state, position."""
+        self.state.load(self, name)
+
+    def _load(self, model: Any) -> Adapter:
+        args, device = self.args, self.accelerator.device
+        if isinstance(model, Adapter):
+            policy = model
+        elif model is None or isinstance(model, (str, Path)):
+            policy = load_policy(
+                str(model or args.pretrained_model_name_or_path),
+                revision=args.revision,
+                variant=args.variant,
+                resolution=args.resolution,
+                max_sequence_length=args.max_sequence_length,
+                dtype=setup.weight_dtype(args),
+                device=device,
+            )
+        else:
+            policy = adapt(model, resolution=args.resolution, device=device)
+        policy.autocast = self.accelerator.autocast
+        if args.gradient_checkpointing:
+            policy.denoiser.enable_gradient_checkpointing()
+        return policy
+
+    def _steps_per_rollout(self) -> int:
+        listed = draw(self.args, self.records, 0)
+        pieces = len(listed.micro_batches(self.args.per_device_train_batch_size))
+        if self.args.updates_per_rollout > pieces:
+            size = -(-listed.samples // self.args.updates_per_rollout)
+            raise ValueError(
+                f"updates_per_rollout = {self.args.updates_per_rollout}, but {listed.samples} images in batches of "
+                f"{self.args.per_device_train_batch_size} make only {pieces}; set per_device_train_batch_size <= {size}"
+            )
+        return self.args.updates_per_rollout * self.args.num_iterations
+
+
+def replace_metadata(record: Record, **extra: Any) -> Record:
+    """A record with more metadata."""
+    return {**record, "metadata": {**record["metadata"], **extra}}

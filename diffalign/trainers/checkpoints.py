@@ -1,0 +1,116 @@
+"""Checkpoints: written whole or not at all, and resumed exactly. No pickle anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+FORMAT = 1
+
+
+def save_checkpoint(
+    folder: Path, step: int, *, weights: dict[str, Tensor], tensors: dict[str, Any], state: dict[str, Any]
+) -> Path:
+    """Write `folder/checkpoint-<step>` in a temporary folder beside it, then rename.
+
+    Args:
+        folder: the run folder.
+        step: optimiser step.
+        weights: trainable parameters by name.
+        tensors: optimiser, EMA and RNG states: nested dicts and lists of tensors and numbers.
+        state: what JSON can hold (step, roll-out number, reward histories, configuration).
+
+    Raises:
+        OSError: the disk is full; checkpoints written earlier stay as they are, the temporary folder is removed.
+    """
+    target, temporary = folder / f"checkpoint-{step}", folder / f".checkpoint-{step}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        save_file(weights, temporary / "weights.safetensors")
+        torch.save(tensors, temporary / "training.pt")
+        text = json.dumps({"format": FORMAT, "step": step, **state}, indent=1)
+        (temporary / "state.json").write_text(text, encoding="utf-8")
+        for path in temporary.iterdir():
+            _sync(path)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+        _sync(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        kept = latest_checkpoint(folder)
+        raise OSError(
+            f"checkpoint-{step} could not be written ({error}); the last good one is {kept or 'none'}"
+        ) from error
+    return target
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+    """(weights, tensors, state) of a checkpoint folder.
+
+    Raises:
+        ValueError: a folder that is not a whole checkpoint, or of another format.
+    """
+    missing = [name for name in ("weights.safetensors", "training.pt", "state.json") if not (path / name).is_file()]
+    if missing:
+        raise ValueError(f"{path} is not a checkpoint: {', '.join(missing)} missing")
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    if state.get("format") != FORMAT:
+        raise ValueError(f"{path} has checkpoint format {state.get('format')}, this version reads {FORMAT}")
+    tensors = torch.load(path / "training.pt", map_location="cpu", weights_only=True)
+    return load_file(path / "weights.safetensors"), tensors, state
+
+
+def find_checkpoint(folder: Path, name: str) -> Path:
+    """The folder that `resume_from_checkpoint` means: a path, a name inside the run folder, or "latest".
+
+    Raises:
+        ValueError: nothing of this name; the checkpoints that exist are listed.
+    """
+    if name == "latest":
+        found = latest_checkpoint(folder)
+        if found is None:
+            raise ValueError(f"resume_from_checkpoint = latest, but {folder} holds no checkpoint")
+        return found
+    for candidate in (Path(name), folder / name):
+        if candidate.is_dir():
+            return candidate
+    have = ", ".join(path.name for path in _all(folder)) or "none"
+    raise ValueError(f"there is no checkpoint {name!r}; in {folder}: {have}")
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with the highest step, or None."""
+    found = _all(folder)
+    return found[-1] if found else None
+
+
+def prune_checkpoints(folder: Path, keep: int | None) -> None:
+    """Remove all but the newest `keep` checkpoints (None keeps all), and temporary folders of killed saves."""
+    for path in folder.glob(".checkpoint-*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in _all(folder)[: None if keep is None else -keep] if keep else []:
+        shutil.rmtree(path)
+
+
+def _all(folder: Path) -> list[Path]:
+    named = [(re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in folder.glob("checkpoint-*")]
+    return [path for _, path in sorted((int(match[1]), path) for match, path in named if match)]
+
+
+def _sync(path: Path) -> None:
+    """Force to disk, so that the rename never points at data that a crash would lose."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

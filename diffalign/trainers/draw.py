@@ -1,0 +1,108 @@
+"""Which prompts and seeds a roll-out uses: a pure function of the run seed and the roll-out's number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffalign.config import RunConfig
+from diffalign.sampling import noise_key
+
+Record = Mapping[str, Any]
+"""{"prompt": str, "metadata": dict}."""
+
+PROMPTS, SEEDS, ORDER, WINDOW = range(4)
+"""Streams of random numbers; each draw names its own, so that one never shifts another."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The global list of one roll-out, before it is shared out.
+
+    R roots are sampled; each becomes `copies` samples at the fork. Sample ``r * copies + j`` belongs to root r, and the
+    G samples of a prompt stand next to each other.
+
+    Attributes:
+        records: P prompt records.
+        record_of: (R,) long, the record of each root.
+        seeds: (R,) seeds of x_T.
+        branches: (R,) keys that tell apart the step noise of roots with one x_T.
+        copies: samples per root.
+        order: (R,) long, the order in which roots are cut into micro-batches.
+    """
+
+    records: tuple[Record, ...]
+    record_of: Tensor
+    seeds: tuple[int, ...]
+    branches: tuple[int, ...]
+    copies: int
+    order: Tensor
+
+    @property
+    def samples(self) -> int:
+        """N, the number of images."""
+        return len(self.seeds) * self.copies
+
+    @property
+    def sample_records(self) -> list[Record]:
+        """The record of each of the N samples."""
+        return [self.records[int(i)] for i in self.record_of.repeat_interleave(self.copies)]
+
+    def micro_batches(self, size: int) -> list[Tensor]:
+        """Root indices cut into micro-batches of at most `size` images each."""
+        return list(self.order.split(max(size // self.copies, 1)))
+
+    def sample_rows(self, roots: Tensor) -> Tensor:
+        """The samples that come out of these roots, in roll-out order."""
+        return (roots[:, None] * self.copies + torch.arange(self.copies)).flatten()
+
+
+def stream(seed: int, name: int, index: int) -> torch.Generator:
+    """The generator of one stream at one roll-out."""
+    return torch.Generator().manual_seed(noise_key(seed, name, index))
+
+
+def draw(config: RunConfig, records: Sequence[Record], index: int) -> Draw:
+    """The prompts, seeds and order of roll-out `index`.
+
+    Args:
+        config: the run configuration.
+        records: the training prompts.
+        index: number of the roll-out, from 0.
+    """
+    chosen = [records[i] for i in _choose(config, records, index)]
+    roots = config.num_generations // config.prefix_branches
+    record_of = torch.arange(len(chosen)).repeat_interleave(roots)
+    same = config.same_initial_noise
+    keys = [int(p) * roots if same else row for row, p in enumerate(record_of)]
+    seeds = tuple(noise_key(config.seed, SEEDS, index, key) & 0x7FFFFFFF for key in keys)
+    branches = tuple(row % roots for row in range(len(record_of)))
+    order = torch.randperm(len(record_of), generator=stream(config.seed, ORDER, index))
+    return Draw(tuple(chosen), record_of, seeds, branches, config.prefix_branches, order)
+
+
+def window_start(config: RunConfig, index: int) -> int:
+    """First stochastic step of roll-out `index` (uniform in sde_window_range), one for all of its samples."""
+    size = config.sde_window_size or config.num_inference_steps
+    low, high = config.sde_window_range or [0, max(config.num_inference_steps - size, 1)]
+    spread = max(high - low, 1)
+    return low + int(torch.randint(spread, (1,), generator=stream(config.seed, WINDOW, index)))
+
+
+def _choose(config: RunConfig, records: Sequence[Record], index: int) -> list[int]:
+    """P indices, without repetition while there are enough prompts; tasks by their weights."""
+    weights = torch.ones(len(records), dtype=torch.float64)
+    if config.task_weights:
+        tags = [str(record["metadata"].get("tag", "")) for record in records]
+        unknown = sorted(set(config.task_weights) - set(tags))
+        if unknown:
+            raise ValueError(f"task_weights names {unknown}; the training prompts have the tasks {sorted(set(tags))}")
+        weights = torch.tensor([config.task_weights.get(tag, 0.0) / tags.count(tag) for tag in tags])
+    usable = int((weights > 0).sum())
+    repeat = config.prompts_per_rollout > usable
+    generator = stream(config.seed, PROMPTS, index)
+    return torch.multinomial(weights.double(), config.prompts_per_rollout, repeat, generator=generator).tolist()

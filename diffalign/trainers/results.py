@@ -1,0 +1,146 @@
+"""Evaluations before, during and after training; pictures, report page, model card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from diffalign.report import compare, headline, image_grid, write_card, write_report
+from diffalign.sampling import noise_key, rollout
+from diffalign.trainers.evaluation import Record, decoded, evaluate_policy
+from diffalign.trainers.plans import evaluation_plan
+
+if TYPE_CHECKING:
+    from diffalign.trainers.base import BaseTrainer
+
+PICTURES_PER_TASK, COLUMNS = 4, 8
+
+
+class Results:
+    """Writes what a run found out into its folder; the main process does, the others wait.
+
+    Args:
+        trainer: the run.
+    """
+
+    def __init__(self, trainer: BaseTrainer) -> None:
+        self.trainer = trainer
+        self.headline: str | None = None
+
+    @property
+    def steps(self) -> int:
+        """ODE steps of every evaluation."""
+        return self.trainer.args.eval_num_inference_steps or self.trainer.args.num_inference_steps
+
+    def before(self) -> None:
+        """Evaluate the untrained policy at every guidance scale; its best one is remembered."""
+        found = self._evaluate("before")
+        self.trainer.state.guidance = found["best_guidance"]
+
+    def after(self) -> None:
+        """Evaluate the trained policy the same way and compare, each at its own best guidance scale."""
+        found = self._evaluate("after")
+        if not self.trainer.accelerator.is_main_process:
+            return
+        folder = self.trainer.folder / "evaluation"
+        before = json.loads((folder / "before.json").read_text(encoding="utf-8"))
+        comparison = compare(before, found)
+        _write(folder / "comparison.json", comparison)
+        self.headline = headline(comparison)
+
+    def evaluate_now(self) -> None:
+        """One evaluation for the curve, at the best guidance scale known, on every fourth image of the protocol."""
+        trainer = self.trainer
+        if trainer.accelerator.is_main_process:
+            scale = trainer.state.guidance or trainer.args.guidance_scale
+            found = self._measure([scale], images=1)
+            table = found["guidance"][str(float(scale))]
+            numbers: dict[str, Any] = {"guidance": scale, "overall": table["overall"]}
+            numbers |= {f"task/{task}": value for task, value in table["tasks"].items()}
+            for name in trainer.eval_rewards:
+                values = [p["rewards"][name] for p in found["prompts"]]
+                numbers[f"reward/{name}/mean"] = torch.tensor(values).nanmean()
+            trainer.log.write("evaluation", trainer.state.step, numbers)
+        trainer.accelerator.wait_for_everyone()
+
+    def report(self) -> None:
+        """Write the report page and the model card; print where the page is, and the headline."""
+        trainer = self.trainer
+        if trainer.accelerator.is_main_process:
+            page = write_report(trainer.folder)
+            write_card(trainer.folder, base_model=trainer.args.pretrained_model_name_or_path)
+            print(page)
+            if self.headline:
+                print(self.headline)
+        trainer.accelerator.wait_for_everyone()
+
+    def push(self, repo_id: str, *, private: bool) -> str:
+        """Upload weights, configuration, card and report; returns the repository's address."""
+        from huggingface_hub import HfApi
+
+        folder = self.trainer.folder
+        write_card(folder, base_model=self.trainer.args.pretrained_model_name_or_path, name=repo_id)
+        api = HfApi()
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo_id, folder_path=str(folder), ignore_patterns=["checkpoint-*", ".checkpoint-*"])
+        return str(address)
+
+    def _evaluate(self, name: str) -> dict[str, Any]:
+        trainer, found = self.trainer, {}
+        if trainer.accelerator.is_main_process:
+            found = self._measure(trainer.args.eval_guidance_scales, trainer.args.eval_images_per_prompt)
+            found["step"] = trainer.state.step
+            _write(trainer.folder / "evaluation" / f"{name}.json", found)
+            self._pictures(name, found["best_guidance"])
+            best = found["guidance"][str(float(found["best_guidance"]))]
+            numbers = {"guidance": found["best_guidance"], "overall": best["overall"], "protocol": name}
+            tasks = {f"task/{task}": value for task, value in best["tasks"].items()}
+            trainer.log.write("evaluation", trainer.state.step, numbers | tasks)
+            trainer.policy.meter.drain()
+        trainer.accelerator.wait_for_everyone()
+        return found
+
+    def _measure(self, scales: list[float], images: int) -> dict[str, Any]:
+        trainer = self.trainer
+        return evaluate_policy(
+            trainer.policy,
+            trainer.eval_records,
+            trainer.eval_rewards,
+            guidance_scales=scales,
+            num_inference_steps=self.steps,
+            images_per_prompt=images,
+            batch_size=trainer.args.per_device_train_batch_size,
+            negative_prompt=trainer.args.negative_prompt,
+        )
+
+    @torch.no_grad()
+    def _pictures(self, name: str, guidance: float) -> None:
+        """A grid of the same prompts and seeds each time."""
+        trainer = self.trainer
+        records = picture_records(trainer.eval_records)
+        prompts = [record["prompt"] for record in records]
+        seeds = [noise_key(index) & 0x7FFFFFFF for index in range(len(records))]
+        plan = evaluation_plan(trainer.policy.schedule(self.steps), guidance)
+        images = decoded(rollout(trainer.policy, plan, prompts, seeds, negative_prompt=trainer.args.negative_prompt))
+        folder = trainer.folder / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        image_grid(images.cpu(), COLUMNS).save(folder / f"{name}.png")
+        _write(folder / "samples.json", {"columns": COLUMNS, "prompts": prompts, "seeds": seeds})
+
+
+def picture_records(records: list[Record]) -> list[Record]:
+    """The first few prompts of each task, distinct ones first."""
+    taken: dict[str, dict[str, Record]] = {}
+    for record in records:
+        group = taken.setdefault(str(record["metadata"].get("tag", "all")), {})
+        if len(group) < PICTURES_PER_TASK:
+            group.setdefault(record["prompt"], record)
+    return [record for group in taken.values() for record in group.values()]
+
+
+def _write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
