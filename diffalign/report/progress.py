@@ -1,0 +1,78 @@
+"""Panels on what counts: held-out score, scores by task, rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from typing import Any
+
+from diffalign.report.curves import Line, Points, smooth
+from diffalign.report.figure import COLOURS, LARGE, SMALL, last_step, named, panel
+from diffalign.report.html import Markup
+from diffalign.report.metrics_log import Metrics, series
+
+__all__ = ["held_out_panel", "reward_panels", "task_panel"]
+
+
+def held_out_panel(metrics: Metrics) -> Markup | None:
+    """Held-out overall score over training, one line per guidance scale; None without evaluations."""
+    scales = dict.fromkeys(row.get("guidance") for row in metrics.evaluations)
+    lines = []
+    for scale, colour in zip(scales, cycle(COLOURS), strict=False):
+        points = series([row for row in metrics.evaluations if row.get("guidance") == scale], "overall")
+        name = "held-out" if scale is None else f"guidance {scale:g}"
+        lines += [Line(name, points, colour, "dots")] if points else []
+    hint = "prompts that are never trained on, strict score"
+    return panel("Held-out score", lines, hint, last_step(metrics), size=LARGE) if lines else None
+
+
+def task_panel(metrics: Metrics) -> Markup | None:
+    """Held-out score of each task over training; None without such measurements."""
+    rows = _latest_scale(metrics)
+    names = [
+        key.removeprefix("task/") for key in dict.fromkeys(key for row in rows for key in row) if key[:5] == "task/"
+    ]
+    lines = named({name.replace("_", " "): series(rows, f"task/{name}") for name in names}, "dots")
+    return panel("Held-out score by task", lines, "strict score", last_step(metrics), zero=True) if lines else None
+
+
+def reward_panels(metrics: Metrics, trained: Sequence[str]) -> list[Markup]:
+    """One panel per reward: training roll-outs, their running mean, and held-out measurements where there are some.
+
+    Args:
+        metrics: The log.
+        trained: Names of the rewards that were trained on; they come first, the first of them large.
+    """
+    rows = [*metrics.steps, *metrics.evaluations]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    measured = [key[7:-5] for key in keys if key.startswith("reward/") and key.endswith("/mean")]
+    panels: list[Markup] = []
+    for name in dict.fromkeys([*trained, *measured]):
+        key = f"reward/{name}/mean"
+        lines = [*_with_trend(metrics.step_series(key)), *_held_out(metrics, key)]
+        role = "trained on" if name in trained else "measured only, never trained on"
+        size = SMALL if panels else LARGE
+        if lines:
+            panels.append(panel(f"Reward: {name}", lines, role, last_step(metrics), size=size))
+    return panels
+
+
+def _with_trend(points: Points) -> list[Line]:
+    """Raw values, and in front of them their running mean once there are enough of them to hide it."""
+    if len(points) < 12:
+        return [Line("roll-outs", points, COLOURS[0])] if points else []
+    window = 2 * max(2, len(points) // 24) + 1
+    trend = Line(f"mean of {window} steps", smooth(points, window), COLOURS[0])
+    return [Line("roll-outs", points, COLOURS[0], "faint"), trend]
+
+
+def _held_out(metrics: Metrics, key: str) -> list[Line]:
+    """Held-out measurements of a reward."""
+    points = series(_latest_scale(metrics), key)
+    return [Line("held-out", points, COLOURS[1], "dots")] if points else []
+
+
+def _latest_scale(metrics: Metrics) -> list[dict[str, Any]]:
+    """Evaluations at the guidance scale that was measured last: scores at two scales are not one curve."""
+    scale = metrics.evaluations[-1].get("guidance") if metrics.evaluations else None
+    return [row for row in metrics.evaluations if row.get("guidance") == scale]
