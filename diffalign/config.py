@@ -343,8 +343,9 @@ def _check_rewards(config: RunConfig) -> None:
         raise ValueError("reward_funcs is empty: name at least one reward (`diffalign rewards list`)")
     if config.reward_weights is not None and len(config.reward_weights) != len(config.reward_funcs):
         raise ValueError(f"{len(config.reward_weights)} reward_weights for {len(config.reward_funcs)} reward_funcs")
-    specs = [*config.reward_funcs, *config.eval_rewards]
-    names = [*specs, *(spec.rpartition(":")[2] for spec in specs)]
+    if config.reward_weights is not None and not any(config.reward_weights):
+        raise ValueError("all reward_weights are 0: nothing would be learned")
+    names = [*config.reward_funcs, *config.eval_rewards]
     for name in config.reward_kwargs:
         if name not in names:
             raise ValueError(f"reward_kwargs names `{name}`, which is no reward of this run{nearest(name, names)}")

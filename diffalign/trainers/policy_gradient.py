@@ -88,28 +88,35 @@ class PolicyGradientTrainer(BaseTrainer):
 
     def feedback(self, batch: Batch) -> Advantages:
         """Advantages of all samples, from group statistics or per-prompt histories."""
-        args = self.args
-        rewards = torch.stack([batch.by_group(values) for values in batch.rewards.values()])
-        weights = torch.tensor(args.reward_weights or [1.0] * len(rewards))
-        total = (rewards * weights[:, None, None]).sum(0)
-        if args.advantage == "running":
-            values = self._running(batch, weights)
+        columns = self._counted(batch)
+        stacked = torch.stack([batch.by_group(values) for values, _ in columns.values()])
+        weights = [weight for _, weight in columns.values()]
+        total = sum(weight * values for values, weight in columns.values())
+        if self.args.advantage == "running":
+            values = self._running(batch, columns)
         else:
-            values = AGGREGATIONS[args.multi_objective_aggregation](
-                rewards, weights, advantage=SCALES[args.scale_rewards]
-            ).flatten()
-        clipped = values.clamp(-args.advantage_clip, args.advantage_clip).float()
-        return Advantages(clipped, total.flatten().isfinite(), zero_variance_share(total))
+            combine = AGGREGATIONS[self.args.multi_objective_aggregation]
+            values = combine(stacked, weights, advantage=SCALES[self.args.scale_rewards]).flatten()
+        # Normalised apart, a sample that one reward could not score still has the advantages of the others.
+        apart = self.args.multi_objective_aggregation == "normalize_then_sum"
+        scored = stacked.isfinite()
+        valid = (scored.any(0) if apart else scored.all(0)).flatten()
+        clipped = values.clamp(-self.args.advantage_clip, self.args.advantage_clip).float()
+        return Advantages(clipped, valid, zero_variance_share(batch.by_group(total)))
 
-    def _running(self, batch: Batch, weights: Tensor) -> Tensor:
+    def _counted(self, batch: Batch) -> dict[str, tuple[Tensor, float]]:
+        """Reward name -> ((N,) values, weight), without the rewards of weight 0, which are only logged."""
+        weights = self.args.reward_weights or [1.0] * len(batch.rewards)
+        pairs = zip(batch.rewards.items(), weights, strict=True)
+        return {name: (values, weight) for (name, values), weight in pairs if weight != 0}
+
+    def _running(self, batch: Batch, columns: dict[str, tuple[Tensor, float]]) -> Tensor:
         """DDPO's per-prompt statistics, on the weighted sum or on each reward."""
         prompts = [str(record["prompt"]) for record in batch.draw.sample_records]
-        columns = batch.rewards
         if self.args.multi_objective_aggregation == "sum_then_normalize":
-            columns = {"sum": torch.stack([w * v for w, v in zip(weights, columns.values(), strict=True)]).sum(0)}
-            weights = torch.ones(1)
+            columns = {"sum": (torch.stack([weight * values for values, weight in columns.values()]).sum(0), 1.0)}
         total = torch.zeros(batch.draw.samples)
-        for weight, (name, values) in zip(weights, columns.items(), strict=True):
+        for name, (values, weight) in columns.items():
             history, advantages = running_advantage(
                 self.state.history.get(name, {}),
                 prompts,
