@@ -15,14 +15,14 @@ def images() -> Tensor:
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], Path]:
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Lays down an installed distribution with one reward entry point, as an installer would."""
 
     def lay(distribution: str, name: str, source: str) -> Path:
         site = tmp_path / distribution
         info = site / f"{distribution}-1.0.dist-info"
         info.mkdir(parents=True)
-        module = distribution.replace("-", "_")
+        module = f"{distribution.replace('-', '_')}_module"
         (site / f"{module}.py").write_text(source)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[diffalign.rewards]\n{name} = {module}:make\n")

@@ -12,9 +12,10 @@ from torch import Tensor
 
 import diffalign.rewards as rewards
 from diffalign.rewards import registry
+from diffalign.rewards.files import load_function
 
 ROOT = Path(__file__).resolve().parents[2]
-Install = Callable[[str, str, str], Path]
+Install = Callable[..., Path]
 
 PLUGIN = """
 import torch
@@ -40,6 +41,12 @@ def test_built_ins_come_from_the_project_file() -> None:
     assert {"shapes", "jpeg"} <= set(own)
 
 
+def test_stale_metadata_of_an_editable_install_does_not_count(install: Install) -> None:
+    install("diffalign", "left_over", PLUGIN)
+    assert "left_over" not in rewards.names()
+    assert rewards.get("jpeg").name == "jpeg_compressibility"
+
+
 def test_an_installation_has_no_project_file_beside_it(tmp_path: Path) -> None:
     other = tmp_path / "pyproject.toml"
     assert registry._checkout_entries(other) is None
@@ -52,9 +59,9 @@ def test_a_third_party_plugin_is_listed_without_import_and_made_with_arguments(
 ) -> None:
     install("bright-plugin", "bright", PLUGIN)
     assert "bright" in rewards.names()
-    assert "bright_plugin" not in sys.modules
+    assert "bright_plugin_module" not in sys.modules
     assert torch.allclose(call(rewards.get("bright", factor=3.0), images), 3 * images.mean((1, 2, 3)))
-    assert "bright_plugin" in sys.modules
+    assert "bright_plugin_module" in sys.modules
 
 
 def test_listing_survives_a_plugin_that_does_not_import(install: Install) -> None:
@@ -228,6 +235,7 @@ def test_two_files_of_one_name_do_not_meet(user_file: Path, tmp_path: Path, imag
     other.write_text("def green(images, prompts, metadata):\n    return images.new_zeros(len(images))\n")
     first, second = rewards.get(f"{user_file}:green"), rewards.get(f"{other}:green")
     assert call(second, images).eq(0).all() and call(first, images).gt(0).all()
+    assert load_function(f"{user_file}:green").__module__ != load_function(f"{other}:green").__module__
 
 
 def test_a_missing_file_and_a_missing_function_are_told(user_file: Path) -> None:

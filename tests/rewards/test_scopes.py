@@ -84,6 +84,9 @@ def test_chunks_bound_the_batch_and_change_nothing() -> None:
     judge = Judge()
     assert torch.allclose(rates(images, prompts, judge, pairs_per_call=4), rates(images, prompts))
     assert max(judge.calls) == 4 and sum(judge.calls) == 2 * 15
+    bounded = Judge()
+    PairwiseReward(bounded, pairs_per_call=10)(images, prompts, [{}] * 6)
+    assert bounded.calls == [10, 10, 5, 5]
 
 
 def test_pairs_without_an_answer_leave_numerator_and_denominator() -> None:

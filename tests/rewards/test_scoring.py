@@ -142,6 +142,11 @@ def test_without_the_promise_no_gradient_flows(images: Tensor) -> None:
     assert not scores.requires_grad
 
 
+def test_without_the_promise_a_reward_may_leave_torch(images: Tensor) -> None:
+    scores = run(lambda images, *_: images.numpy().mean((1, 2, 3)), images.requires_grad_())
+    assert torch.allclose(scores, images.mean((1, 2, 3)))
+
+
 def test_a_promise_that_is_not_kept_is_an_error(images: Tensor) -> None:
     with pytest.raises(ValueError, match="declares differentiable=True"):
         run(lambda images, *_: images.detach().mean((1, 2, 3)), images.requires_grad_(), differentiable=True)

@@ -52,6 +52,13 @@ def test_a_colour_that_is_wrong_costs_half() -> None:
     assert scores("shapes", images, [line, line]).tolist() == pytest.approx([1.0, 0.5])
 
 
+def test_strict_is_the_benchmarks_at_least_not_exactly() -> None:
+    one = {"tag": "single_object", "include": [{"class": "circle", "count": 1}], "prompt": "a photo of a circle"}
+    two = {**one, "include": [{"class": "circle", "count": 2}]}
+    assert scores("shapes_strict", scenes([two]), [one]).item() == 1.0
+    assert scores("shapes_strict", scenes([one]), [two]).item() == 0.0
+
+
 def test_prompts_without_metadata_are_a_wiring_error() -> None:
     with pytest.raises(ValueError, match="'shapes' needs GenEval metadata.*'a cat'"):
         rewards.get("shapes")(torch.zeros(1, 3, 32, 32), ["a cat"], [{}])
