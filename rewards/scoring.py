@@ -49,8 +49,7 @@ def score(
     out = {}
     for name, reward in rewards.items():
         with _Named(name), torch.set_grad_enabled(torch.is_grad_enabled() and reward.differentiable):
-            given = clean if reward.differentiable else clean.detach()
-            values = _call(name, reward, given, list(prompts), [dict(record) for record in metadata])
+            values = _call(name, reward, clean, list(prompts), [dict(record) for record in metadata])
         out[name] = torch.where(sound & values.isfinite(), values, torch.nan)
     return out
 
