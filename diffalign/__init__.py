@@ -12,7 +12,13 @@ __version__ = "0.1.0"
 
 # name -> (module, attribute); an attribute of None means the module itself.
 _PUBLIC: dict[str, tuple[str, str | None]] = {
+    "PolicyGradientTrainer": ("diffalign.trainers", "PolicyGradientTrainer"),
+    "RunConfig": ("diffalign.config", "RunConfig"),
+    "Trainer": ("diffalign.trainers", "Trainer"),
+    "cite": ("diffalign.citations", "cite"),
+    "load_policy": ("diffalign.models", "load_policy"),
     "rewards": ("diffalign.rewards", None),
+    "rollout": ("diffalign.sampling", "rollout"),
 }
 
 __all__ = ["__version__", *_PUBLIC]
