@@ -43,7 +43,7 @@ class Adapter(ABC):
             module.requires_grad_(False).eval()
         self.denoiser.requires_grad_(False).eval()
         self.device = torch.device(device)
-        self.dtype = self.denoiser.dtype
+        self.dtype: torch.dtype = next(self.denoiser.parameters()).dtype
         self.prediction = self._prediction()
         self.latent_shape = self._latent_shape(resolution)
         self.meter = Meter()
@@ -51,10 +51,9 @@ class Adapter(ABC):
         self._encoded: OrderedDict[str, Cond] = OrderedDict()
 
     @property
-    def denoiser(self) -> nn.Module:
-        """The network that is trained (transformer or UNet)."""
-        module: nn.Module = getattr(self.pipeline, self.denoiser_name)
-        return module
+    def denoiser(self) -> Any:
+        """The network that is trained: the pipeline's transformer or UNet."""
+        return getattr(self.pipeline, self.denoiser_name)
 
     def frozen_modules(self) -> list[nn.Module]:
         """Every module of the pipeline but the denoiser."""
@@ -114,7 +113,7 @@ class Adapter(ABC):
         return (config.in_channels, height, width)
 
     def _latent_shift(self) -> float:
-        """Added to the scaled latents before decoding; families before SD3 have none, whatever their VAE's config says."""
+        """Added to the scaled latents before decoding; only SD3 and later have one, whatever the VAE config says."""
         return 0.0
 
     def _timestep_arguments(self, scheduler: Any) -> dict[str, Any]:

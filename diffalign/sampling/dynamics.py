@@ -239,8 +239,13 @@ def where(mask: Sequence[bool] | Tensor, inside: Dynamics, outside: Dynamics) ->
         raise ValueError(f"the mask has {m.numel()} entries, the schedule {inside.num_steps} steps")
     if not torch.equal(inside.schedule.sigma, outside.schedule.sigma):
         raise ValueError(f"{inside.name} and {outside.name} stand on different schedules: build both from one")
-    pick = [torch.where(m, getattr(inside, f), getattr(outside, f)) for f in ("kappa", "c", "history")]
-    return Dynamics(inside.schedule, *pick, f"where({inside.name}, {outside.name})")
+    return Dynamics(
+        inside.schedule,
+        kappa=torch.where(m, inside.kappa, outside.kappa),
+        c=torch.where(m, inside.c, outside.c),
+        history=torch.where(m, inside.history, outside.history),
+        name=f"where({inside.name}, {outside.name})",
+    )
 
 
 def _euler_maruyama(schedule: Schedule, s: Tensor, name: str) -> Dynamics:

@@ -91,7 +91,7 @@ class PolicyGradientTrainer(BaseTrainer):
         columns = self._counted(batch)
         stacked = torch.stack([batch.by_group(values) for values, _ in columns.values()])
         weights = [weight for _, weight in columns.values()]
-        total = sum(weight * values for values, weight in columns.values())
+        total = torch.stack([weight * values for values, weight in columns.values()]).sum(0)
         if self.args.advantage == "running":
             values = self._running(batch, columns)
         else:
@@ -155,7 +155,10 @@ class PolicyGradientTrainer(BaseTrainer):
     def _log_ratio(self, out: StepOut, trajectory: Trajectory, k: int) -> Tensor:
         if self.args.ratio == "guard":
             return guard_log_ratio(trajectory.states[k + 1], out.mean, trajectory.means[k], out.std)
-        plain = log_prob_difference(out.log_prob, trajectory.log_probs[k])
+        old = trajectory.log_probs[k]
+        if out.log_prob is None or old is None:
+            raise ValueError(f"step {k} of {trajectory.plan.dynamics.name} has no density")
+        plain = log_prob_difference(out.log_prob, old)
         return cps_scaled(plain, out.std) if self.args.ratio == "cps" else plain
 
     def _kl(self, out: StepOut, trajectory: Trajectory, k: int) -> Tensor:

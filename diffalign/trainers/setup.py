@@ -25,7 +25,7 @@ OWN_FOLDERS = ("checkpoint-*", ".checkpoint-*", "evaluation", "images")
 
 
 def records(
-    reader: Callable[[str], list[dict[str, Any]]], given: Sequence[Any] | None, source: str | None, limit: int | None
+    reader: Callable[[str], Sequence[Any]], given: Sequence[Any] | None, source: str | None, limit: int | None
 ) -> list[Record]:
     """Prompt records from what the caller gave, or read from `source`.
 
