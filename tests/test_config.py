@@ -24,7 +24,7 @@ max_train_steps per_device_train_batch_size learning_rate lr_scheduler lr_warmup
 adam_weight_decay adam_epsilon max_grad_norm max_skipped_steps ema_decay ema_update_every seed
 train_dataset eval_dataset max_train_samples max_eval_samples task_weights
 eval_steps eval_guidance_scales eval_num_inference_steps eval_images_per_prompt eval_rewards compare
-output_dir run_name report_to tracker_project_name checkpointing_steps checkpoints_total_limit
+output_dir overwrite_output_dir run_name report_to tracker_project_name checkpointing_steps checkpoints_total_limit
 resume_from_checkpoint preflight
 """.split()
 
@@ -194,7 +194,8 @@ def test_values_that_can_never_work_are_refused(values: dict[str, Any], message:
         {"sde_window_size": 10},
         {"sde_window_size": 2, "sde_window_range": [0, 9], "prefix_branches": 4},
         {"sde_type": "memoryless", "noise_level": 0},
-        {"reward_funcs": ["mine.py:score"], "reward_kwargs": {"score": {"a": 1}}},
+        {"reward_funcs": ["mine.py:score"], "reward_kwargs": {"mine.py:score": {"a": 1}}},
+        {"eval_rewards": ["jpeg"], "reward_kwargs": {"jpeg": {"quality": 50}}},
         {"eval_dataset": None},
     ],
 )

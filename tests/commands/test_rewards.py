@@ -1,0 +1,54 @@
+"""`diffalign rewards`: the list, and what a check finds."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffalign.rewards import registry
+
+
+def test_the_list_has_every_registered_reward(diffalign):
+    outcome = diffalign("rewards", "list")
+    assert outcome.status == 0
+    first = {line.split()[0] for line in outcome.out.splitlines()[2:]}
+    assert first == set(registry.names()) and "shapes" in first
+
+
+@pytest.mark.parametrize("words", [["shapes"], ["shapes", "--kwargs", "{variant: strict}"], ["jpeg"]])
+def test_a_built_in_reward_passes(diffalign, words):
+    outcome = diffalign("rewards", "check", *words)
+    assert outcome.status == 0, outcome.out + outcome.err
+    assert outcome.out.endswith("ok\n") and "its self-test passes" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("body", "finding"),
+    [
+        ("return images.mean((1, 2, 3))", "ok"),
+        ("return [0.5] * len(prompts)", "does not look"),
+        ("return [None] * len(prompts)", "could not score"),
+        ("return images.mean((1, 2, 3)) - images.mean()", "neighbours"),
+    ],
+)
+def test_a_function_in_a_file_is_checked(diffalign, tmp_path, body, finding):
+    path = tmp_path / "mine.py"
+    path.write_text(f"def score(images, prompts, metadata):\n    {body}\n")
+    outcome = diffalign("rewards", "check", f"{path}:score")
+    assert finding in outcome.out, outcome.err
+    assert outcome.status == (0 if finding == "ok" else 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["check", "shape"], "did you mean 'shapes'"),
+        (["check", "shapes", "--kwargs", "strict"], "must be a mapping"),
+        (["check", "shapes", "--kwargs", "{variant: best}"], "variant 'best' is unknown"),
+        (["check"], "required: reward"),
+        (["chek", "shapes"], "invalid choice: 'chek'"),
+        ([], "required: list|check"),
+    ],
+)
+def test_mistakes_are_one_line(diffalign, words, message):
+    outcome = diffalign("rewards", *words)
+    assert outcome.status == 2 and message in outcome.err and outcome.err.count("\n") == 1
