@@ -43,7 +43,7 @@ def interval_bar(entry: Mapping[str, float], limits: tuple[float, float]) -> Mar
 
 def axis(limits: tuple[float, float]) -> Markup:
     """Tick labels of the rows' common range."""
-    ticks = nice_ticks(*limits, 2)
+    ticks = nice_ticks(*limits)
     texts = zip(ticks, tick_labels(ticks)[0], strict=True)
     marks = (
         el(

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,21 +39,24 @@ class Metrics:
     warnings: list[Row] = field(default_factory=list)
     skipped: int = 0
 
+    @cached_property
+    def step_keys(self) -> list[str]:
+        """Keys of all step rows, in order of appearance."""
+        return list(dict.fromkeys(key for row in self.steps for key in row))
+
     def step_series(self, key: str) -> Series:
         """`(step, value)` of a step metric, without rows where it is absent, null or not finite."""
         return series(self.steps, key)
 
     def per_index(self, prefix: str) -> dict[int, Series]:
         """Series of `prefix/<step index>` by rising index, e.g. those of `ratio/mean/0`, `ratio/mean/1`, ..."""
-        indices = {int(key.rpartition("/")[2]) for row in self.steps for key in row if _is_indexed(prefix, key)}
+        indices = {int(key.rpartition("/")[2]) for key in self.step_keys if _is_indexed(prefix, key)}
         found = {index: self.step_series(f"{prefix}/{index}") for index in sorted(indices)}
         return {index: points for index, points in found.items() if points}
 
     def reward_names(self) -> list[str]:
         """Names of the rewards that were trained on, in order of appearance."""
-        keys = (key for row in self.steps for key in row)
-        names = (match.group(1) for key in keys if (match := re.fullmatch(r"reward/(.+)/mean", key)))
-        return list(dict.fromkeys(names))
+        return [match.group(1) for key in self.step_keys if (match := re.fullmatch(r"reward/(.+)/mean", key))]
 
     def totals(self, prefix: str) -> dict[str, float]:
         """Sum of `prefix/<phase>` by phase over step and evaluation rows, e.g. seconds in roll-out, training."""

@@ -32,16 +32,16 @@ def gain_text(gain: float, low: float, high: float, level: float = 0.95) -> str:
 
 
 def compact(value: float) -> str:
-    """A count in at most about five characters: 950, 23.0k, 1.24M."""
+    """A count with three digits: 950, 23.0k, 1.24M."""
     for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit * 0.99995:
-            return f"{value / limit:.3g}{suffix}" if abs(value) >= 100 * limit else f"{_three(value / limit)}{suffix}"
+        if abs(value) >= limit * 0.9995:
+            return f"{value / limit:#.3g}".rstrip(".") + suffix
     return f"{value:.0f}"
 
 
 def duration(seconds: float) -> str:
     """Seconds as 4.2 s, 7 min 05 s or 2 h 03 min."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -52,8 +52,3 @@ def duration(seconds: float) -> str:
 def typographic(text: str) -> str:
     """ASCII arrow and minus signs as the characters meant, for text that no program reads back."""
     return text.replace("->", "→").replace("-", "−")
-
-
-def _three(value: float) -> str:
-    """Three significant digits with trailing zeros kept: 1.20, 12.0."""
-    return f"{value:.{2 if abs(value) < 10 else 1}f}"

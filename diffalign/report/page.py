@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,11 @@ def _section(title: str, lead: str, parts: Sequence[Markup | None], grid: str | 
 
 
 def _trained(run: RunFolder) -> list[str]:
-    """Rewards that were trained on: those of the steps that the configuration does not call held-out."""
-    held_out = run.config.get("eval_rewards") or []
-    return [name for name in run.metrics.reward_names() if name not in held_out]
+    """Rewards that were trained on: those of the steps that the configuration does not weigh 0 or call held-out."""
+    names, held_out = run.metrics.reward_names(), run.config.get("eval_rewards") or []
+    weights = run.config.get("reward_weights") or [1.0] * len(names)
+    pairs = zip_longest(names, weights[: len(names)], fillvalue=1.0)
+    return [str(name) for name, weight in pairs if weight != 0 and name not in held_out]
 
 
 def _bootstrap_note(comparison: dict[str, Any] | None) -> str:

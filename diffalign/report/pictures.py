@@ -98,7 +98,7 @@ def _open(path: Path) -> Image.Image | None:
 
 def _data(picture: Image.Image) -> str:
     """Data URI: PNG, or WebP where a photograph makes the PNG heavy."""
-    for kind, options in (("png", {"optimize": True}), ("webp", {"quality": 85})):
+    for kind, options in (("png", {}), ("webp", {"quality": 85})):
         buffer = io.BytesIO()
         picture.save(buffer, kind, **options)
         if buffer.tell() <= 150_000:

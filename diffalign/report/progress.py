@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
@@ -28,7 +29,7 @@ def held_out_panel(metrics: Metrics) -> Markup | None:
 
 def task_panel(metrics: Metrics) -> Markup | None:
     """Held-out score of each task over training; None without such measurements."""
-    rows = _latest_scale(metrics)
+    rows = _main_scale(metrics)
     names = [
         key.removeprefix("task/") for key in dict.fromkeys(key for row in rows for key in row) if key[:5] == "task/"
     ]
@@ -68,11 +69,12 @@ def _with_trend(points: Points) -> list[Line]:
 
 def _held_out(metrics: Metrics, key: str) -> list[Line]:
     """Held-out measurements of a reward."""
-    points = series(_latest_scale(metrics), key)
+    points = series(_main_scale(metrics), key)
     return [Line("held-out", points, COLOURS[1], "dots")] if points else []
 
 
-def _latest_scale(metrics: Metrics) -> list[dict[str, Any]]:
-    """Evaluations at the guidance scale that was measured last: scores at two scales are not one curve."""
-    scale = metrics.evaluations[-1].get("guidance") if metrics.evaluations else None
+def _main_scale(metrics: Metrics) -> list[dict[str, Any]]:
+    """Evaluations at the guidance scale that was measured most often: scores at two scales are not one curve."""
+    counts = Counter(row.get("guidance") for row in metrics.evaluations)
+    scale = counts.most_common(1)[0][0] if counts else None
     return [row for row in metrics.evaluations if row.get("guidance") == scale]

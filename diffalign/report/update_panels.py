@@ -39,10 +39,13 @@ BY_INDEX = (
 
 
 def health_panels(metrics: Metrics) -> list[Markup]:
-    """Single-line panels on the state of the update, and failed scores where there are some."""
+    """Single-line panels on the state of the update, and failed scores where there are some.
+
+    A KL of exactly 0 in every row was not computed (`beta = 0`), so it is not drawn.
+    """
     last = last_step(metrics)
     found = ((spec, metrics.step_series(spec.key)) for spec in HEALTH)
-    panels = [_single(spec, points, last) for spec, points in found if points]
+    panels = [_single(spec, points, last) for spec, points in found if points and not _absent_kl(spec, points)]
     names = metrics.reward_names()
     spread = named({name: metrics.step_series(f"reward/{name}/std") for name in names})
     failed = named({name: metrics.step_series(f"reward/{name}/nan") for name in names})
@@ -57,6 +60,11 @@ def step_index_panels(metrics: Metrics) -> list[Markup]:
     """Ratio and clip panels with one line per denoising step index, blue (first, noisiest) to orange (last)."""
     found = ((spec, metrics.per_index(spec.key)) for spec in BY_INDEX)
     return [_by_index(spec, lines, last_step(metrics)) for spec, lines in found if lines]
+
+
+def _absent_kl(spec: Spec, points: Points) -> bool:
+    """True for a KL that was logged without being computed."""
+    return spec.key == "kl" and not any(value for _, value in points)
 
 
 def _single(spec: Spec, points: Points, last: int) -> Markup:

@@ -1,0 +1,48 @@
+"""Numbers as text."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffalign.report.numbers import compact, duration, interval_text, score, signed, typographic
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (950, "950"),
+        (999.6, "1.00k"),
+        (99_960, "100k"),
+        (999_960, "1.00M"),
+        (23_040, "23.0k"),
+        (345_600, "346k"),
+        (1_240_000, "1.24M"),
+        (3e9, "3.00G"),
+    ],
+)
+def test_counts(value, text):
+    assert compact(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(4.25, "4.2 s"), (59.99, "1 min 00 s"), (425, "7 min 05 s"), (3599.7, "1 h 00 min"), (7380, "2 h 03 min")],
+)
+def test_durations_never_show_sixty(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_zero_has_no_minus_sign():
+    assert score(-0.001) == "0.00"
+    assert signed(-0.001) == "+0.00"
+    assert interval_text(-0.004, 0.1) == "[0.00, 0.10]"
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), float("inf")])
+def test_missing_numbers_are_dashes(missing):
+    assert score(missing) == signed(missing) == "–"
+
+
+def test_typographic_signs():
+    assert typographic("0.5 -> 0.4 (-0.1)") == "0.5 → 0.4 (−0.1)"
