@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from diffalign.commands import main
+from diffalign.models import add_lora, load_policy, save_trained, trainable_parameters
 from tests.tiny_pipelines import tiny_sd3
 
 
@@ -37,3 +39,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny-sd3"
     tiny_sd3().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_lora(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a LoRA for `tiny_model` that changes its images visibly."""
+    policy = load_policy(str(tiny_model))
+    add_lora(policy, rank=2, alpha=16.0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in trainable_parameters(policy):
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return save_trained(policy, tmp_path_factory.mktemp("loras") / "lora")
