@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from diffalign.data.prompts import read_prompts
 from diffalign.models import Adapter, Reference, adapt, load_policy, trainable_parameters
 from diffalign.rewards.scoring import count_failures, score
 from diffalign.sampling import StepPlan, rollout
-from diffalign.trainers import setup
+from diffalign.trainers import setup, trained
 from diffalign.trainers.batch import Batch, MicroBatch, share
 from diffalign.trainers.clock import Clock
 from diffalign.trainers.draw import Draw, Record, draw
@@ -59,28 +60,31 @@ class BaseTrainer(ABC):
         eval_dataset: Sequence[Any] | None = None,
         peft_config: Any = None,
     ) -> None:
-        self.args = args or RunConfig()
+        self.args = setup.described(args or RunConfig(), model, reward_funcs)
         check_ranges(self.args)
+        setup.check_trackers(self.args.report_to)
         self.records = setup.records(read_prompts, train_dataset, self.args.train_dataset, self.args.max_train_samples)
+        if not self.records:
+            raise ValueError("there is nothing to train on: give train_dataset, as records or as the key train_dataset")
         self.eval_records = setup.records(
             read_prompts, eval_dataset, self.args.eval_dataset, self.args.max_eval_samples
         )
         self.rewards = setup.rewards(reward_funcs or self.args.reward_funcs, self.args.reward_kwargs)
         self.eval_rewards = setup.rewards(self.args.eval_rewards, self.args.reward_kwargs) | self.rewards
+        self.steps_per_rollout = self._steps_per_rollout()
         self.accelerator = Accelerator(
             mixed_precision=self.args.mixed_precision,
             log_with=list(self.args.report_to) or None,
             project_dir=self.args.output_dir,
         )
         self.policy = self._load(model)
-        self.args = setup.make_trainable(self.policy, self.args, peft_config)
+        self.args = trained.make_trainable(self.policy, self.args, peft_config)
         self.reference = Reference(self.policy, needed=self.args.beta > 0)
         self.parameters = trainable_parameters(self.policy)
-        self.steps_per_rollout = self._steps_per_rollout()
         rollouts = -(-self.args.max_train_steps // self.steps_per_rollout)
         self.total_steps = rollouts * self.steps_per_rollout
         self.optimisation = Optimisation(self.parameters, self.args, self.total_steps, self.accelerator)
-        self.ema = setup.make_ema(self.parameters, self.args)
+        self.ema = trained.make_ema(self.parameters, self.args)
         self.state = TrainerState()
         self.clock = Clock()
         self.folder = Path(self.args.output_dir)
@@ -142,13 +146,11 @@ class BaseTrainer(ABC):
         with graceful_interrupt() as interrupted:
             while self.state.step < self.total_steps:
                 batch = self.collect(self.state.rollout)
-                if self.state.rollout == 0 and self.args.preflight:
-                    with self.policy.meter.phase("preflight"):
-                        require(self, batch)
+                if self.state.rollout == 0:
+                    self._before_the_first_update(batch)
                 self.update(batch, bar)
                 self.state.rollout += 1
-                self._between(stop=interrupted.is_set())
-                if interrupted.is_set():
+                if self._between(interrupted):
                     raise KeyboardInterrupt(f"stopped at step {self.state.step}; resume_from_checkpoint latest goes on")
         bar.close()
         self._finish()
@@ -156,7 +158,8 @@ class BaseTrainer(ABC):
     def collect(self, index: int) -> Batch:
         """Roll out and score the samples of roll-out `index`; changes nothing."""
         listed, plan = draw(self.args, self.records, index), self.plan(index)
-        pieces = listed.micro_batches(self.args.per_device_train_batch_size)
+        updates = listed.micro_batches(self.args.per_device_train_batch_size, self.args.updates_per_rollout)
+        pieces = [roots for update in updates for roots in update]
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         mine = {}
         with torch.no_grad(), self.clock.phase("rollout"), self.policy.meter.phase("rollout"):
@@ -164,25 +167,25 @@ class BaseTrainer(ABC):
                 mine[number] = self._roll_out(listed, plan, pieces[number])
         with self.clock.phase("reward"):
             rewards = self._score(listed, mine)
-        return Batch(listed, plan, len(pieces), mine, rewards)
+        return Batch(listed, plan, mine, rewards)
 
     def update(self, batch: Batch, bar: Any = None) -> None:
         """Every optimiser step that the samples of a roll-out are good for."""
         feedback = self.feedback(batch)
-        numbers = torch.arange(batch.count)
-        rows = [
-            batch.draw.sample_rows(piece) for piece in batch.draw.micro_batches(self.args.per_device_train_batch_size)
-        ]
+        updates = batch.draw.micro_batches(self.args.per_device_train_batch_size, self.args.updates_per_rollout)
         for _ in range(self.args.num_iterations):
-            for part in numbers.tensor_split(self.steps_per_rollout // self.args.num_iterations):
-                chunk = torch.cat([rows[int(number)] for number in part])
-                self._update_once(batch, feedback, [int(number) for number in part], chunk)
+            first = 0
+            for pieces in updates:
+                numbers, chunk = range(first, first + len(pieces)), batch.draw.sample_rows(torch.cat(pieces))
+                self._update_once(batch, feedback, numbers, chunk)
+                first += len(pieces)
                 if bar is not None:
                     bar.update(1)
                     bar.set_postfix(reward=f"{self._mean_reward(batch):.3f}", refresh=False)
 
-    def _update_once(self, batch: Batch, feedback: Any, numbers: list[int], chunk: Tensor) -> None:
-        with self.clock.phase("train"), self.policy.meter.phase("train"):
+    def _update_once(self, batch: Batch, feedback: Any, numbers: Iterable[int], chunk: Tensor) -> None:
+        dropout = trained.dropout(self.policy, self.args.seed, self.state.step)
+        with self.clock.phase("train"), self.policy.meter.phase("train"), dropout:
             for number in numbers:
                 if number in batch.mine:
                     for loss in self.losses(batch, batch.mine[number], feedback, chunk):
@@ -225,13 +228,13 @@ class BaseTrainer(ABC):
             out[name] = share(self.accelerator, own[name], rows, total).cpu()
         together = {name: r for name, r in self.rewards.items() if r.scope != "pointwise"}
         if together:
-            if images is None:
-                images = torch.zeros(0, 3, 1, 1)
+            if images is None:  # this process had no micro-batch
+                images = torch.zeros(0, *setup.image_shape(self.policy))
             everything = share(self.accelerator, images, rows, total)
             group = torch.arange(total) // self.args.num_generations
             tagged = [replace_metadata(record, group_id=int(g)) for record, g in zip(records, group, strict=True)]
             out |= {name: v.cpu() for name, v in self._score_rows(together, everything, tagged).items()}
-        return out
+        return {name: out[name] for name in self.rewards}  # their weights come in this order
 
     def _score_rows(self, rewards: dict[str, Any], images: Tensor | None, records: list[Record]) -> dict[str, Tensor]:
         if images is None:
@@ -248,14 +251,27 @@ class BaseTrainer(ABC):
         if self.state.skipped > self.args.max_skipped_steps:
             raise RuntimeError(f"{text}; {self.state.skipped} steps were skipped, more than max_skipped_steps allows")
 
-    def _between(self, *, stop: bool) -> None:
-        """After each roll-out: evaluation and checkpoint when one fell due in it, or at a stop."""
+    def _before_the_first_update(self, batch: Batch) -> None:
+        """A run that cannot learn stops here, before the long evaluation."""
+        if self.args.preflight:
+            with self.policy.meter.phase("preflight"):
+                require(self, batch)
+        if self.args.compare:
+            self.results.before()
+
+    def _between(self, interrupted: Event) -> bool:
+        """After each roll-out: evaluation and checkpoint when one fell due in it, or at a stop; True means stop.
+
+        The event is read once, after the evaluation: a Ctrl-C that comes later ends the next roll-out instead.
+        """
         if self._due(self.args.eval_steps) and self.eval_records:
             with self.averaged():
                 self.results.evaluate_now()
+        stop = setup.any_process(self.accelerator, interrupted.is_set())
         last = self.state.step >= self.total_steps
         if stop or last or self._due(self.args.checkpointing_steps):
             self.save_checkpoint()
+        return stop
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.state.step // every > (self.state.step - self.steps_per_rollout) // every
@@ -285,13 +301,16 @@ class BaseTrainer(ABC):
 
     def _begin(self, resume: str | None) -> None:
         setup.claim_folder(self.folder, resume, self.args.overwrite_output_dir, self.accelerator)
+        if resume and self.args.compare and not self.results.has_before:
+            raise ValueError(
+                f"compare is on, but {self.folder} holds no evaluation from before training (started without compare, "
+                "or in another folder): resume with compare: false"
+            )
         self.accelerator.init_trackers(self.args.tracker_project_name, config=setup.flat(self.args))
         if resume:
             self.load_checkpoint(resume)
         if self.accelerator.is_main_process:
             save_config(self.args, self.folder / "config.yaml")
-        if self.state.step == 0 and self.args.compare:
-            self.results.before()
 
     def _finish(self) -> None:
         with self.averaged():
@@ -304,7 +323,7 @@ class BaseTrainer(ABC):
 
     def averaged(self) -> Any:
         """Context in which the policy has its averaged weights, when there are any."""
-        return setup.averaged(self.ema, self.parameters)
+        return trained.averaged(self.ema, self.parameters)
 
     def save_model(self, output_dir: str | Path | None = None) -> Path:
         """Write the trained weights for diffusers: `pytorch_lora_weights.safetensors`, or the whole pipeline."""
@@ -333,24 +352,22 @@ class BaseTrainer(ABC):
                 variant=args.variant,
                 resolution=args.resolution,
                 max_sequence_length=args.max_sequence_length,
-                dtype=setup.weight_dtype(args),
+                dtype=trained.weight_dtype(args),
                 device=device,
             )
         else:
-            policy = adapt(model, resolution=args.resolution, device=device)
+            policy = adapt(model, resolution=args.resolution, device=device, **setup.family_options(args))
         policy.autocast = self.accelerator.autocast
         if args.gradient_checkpointing:
             policy.denoiser.enable_gradient_checkpointing()
         return policy
 
     def _steps_per_rollout(self) -> int:
-        listed = draw(self.args, self.records, 0)
-        pieces = len(listed.micro_batches(self.args.per_device_train_batch_size))
-        if self.args.updates_per_rollout > pieces:
-            size = -(-listed.samples // self.args.updates_per_rollout)
+        roots = len(draw(self.args, self.records, 0).seeds)
+        if self.args.updates_per_rollout > roots:
             raise ValueError(
-                f"updates_per_rollout = {self.args.updates_per_rollout}, but {listed.samples} images in batches of "
-                f"{self.args.per_device_train_batch_size} make only {pieces}; set per_device_train_batch_size <= {size}"
+                f"updates_per_rollout = {self.args.updates_per_rollout}, but a roll-out has only {roots} trajectories "
+                "to share out to them; lower it, or raise prompts_per_rollout or num_generations"
             )
         return self.args.updates_per_rollout * self.args.num_iterations
 
