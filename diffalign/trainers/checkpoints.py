@@ -7,13 +7,18 @@ import os
 import re
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 FORMAT = 1
+
+DAMAGE = (json.JSONDecodeError, UnicodeDecodeError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
+"""What the readers of the three files raise on one that was cut off or overwritten."""
 
 
 def save_checkpoint(
@@ -32,7 +37,9 @@ def save_checkpoint(
         OSError: the disk is full; checkpoints written earlier stay as they are, the temporary folder is removed.
     """
     target, temporary = folder / f"checkpoint-{step}", folder / f".checkpoint-{step}.tmp"
+    replaced = folder / f".checkpoint-{step}.old.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
         save_file(weights, temporary / "weights.safetensors")
@@ -42,15 +49,19 @@ def save_checkpoint(
         for path in temporary.iterdir():
             _sync(path)
         if target.exists():
-            shutil.rmtree(target)
+            os.replace(target, replaced)
         os.replace(temporary, target)
         _sync(folder)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own full disk
+        if replaced.exists() and not target.exists():
+            os.replace(replaced, target)
         kept = latest_checkpoint(folder)
         raise OSError(
             f"checkpoint-{step} could not be written ({error}); the last good one is {kept or 'none'}"
         ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
     return target
 
 
@@ -63,11 +74,15 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict
     missing = [name for name in ("weights.safetensors", "training.pt", "state.json") if not (path / name).is_file()]
     if missing:
         raise ValueError(f"{path} is not a checkpoint: {', '.join(missing)} missing")
-    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    if state.get("format") != FORMAT:
-        raise ValueError(f"{path} has checkpoint format {state.get('format')}, this version reads {FORMAT}")
-    tensors = torch.load(path / "training.pt", map_location="cpu", weights_only=True)
-    return load_file(path / "weights.safetensors"), tensors, state
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        if state.get("format") != FORMAT:
+            raise ValueError(f"{path} has checkpoint format {state.get('format')}, this version reads {FORMAT}")
+        tensors = torch.load(path / "training.pt", map_location="cpu", weights_only=True)
+        return load_file(path / "weights.safetensors"), tensors, state
+    except DAMAGE as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(f"{path} is damaged ({first}): resume from another checkpoint, or start anew") from error
 
 
 def find_checkpoint(folder: Path, name: str) -> Path:

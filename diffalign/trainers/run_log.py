@@ -44,7 +44,9 @@ class RunLog:
                     kept.append(line)
             except (json.JSONDecodeError, KeyError, TypeError):
                 continue  # the line that was being written when the run was killed
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        shorter = self.path.with_suffix(".tmp")
+        shorter.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        shorter.replace(self.path)
 
 
 def _json_number(value: Any) -> Any:
