@@ -13,7 +13,7 @@ from diffalign.evaluation.geneval import summary
 from diffalign.models import Adapter
 from diffalign.rewards.base import Reward
 from diffalign.rewards.scoring import score
-from diffalign.sampling import Trajectory, noise_key, rollout
+from diffalign.sampling import StepPlan, Trajectory, noise_key, rollout
 from diffalign.trainers.plans import evaluation_plan
 
 Record = Mapping[str, Any]
@@ -63,7 +63,8 @@ def evaluate_policy(
     tables, results = {}, {}
     bar = tqdm(total=len(rows) * len(guidance_scales), desc="evaluate", unit="image", disable=not progress)
     for scale in guidance_scales:
-        scores = _score_all(policy, rows, seeds, rewards, scale, num_inference_steps, batch_size, negative_prompt, bar)
+        plan = evaluation_plan(policy.schedule(num_inference_steps), scale)
+        scores = _score_all(policy, plan, rows, seeds, rewards, images_per_prompt, batch_size, negative_prompt, bar)
         results[scale], tables[scale] = scores, _table(rows, scores[target])
     bar.close()
     best = max(guidance_scales, key=lambda scale: tables[scale]["overall"])
@@ -102,32 +103,43 @@ def _task(record: Record) -> str:
 @torch.no_grad()
 def _score_all(
     policy: Adapter,
+    plan: StepPlan,
     rows: Sequence[Record],
     seeds: Sequence[int],
     rewards: Mapping[str, Reward],
-    scale: float,
-    steps: int,
+    images_per_prompt: int,
     batch_size: int,
     negative_prompt: str,
     bar: Any,
 ) -> dict[str, Tensor]:
-    plan = evaluation_plan(policy.schedule(steps), scale)
-    parts: dict[str, list[Tensor]] = {name: [] for name in rewards}
+    """(N,) scores by name; rewards that compare the images of a prompt see all images at once."""
+    alone = {name: reward for name, reward in rewards.items() if reward.scope == "pointwise"}
+    together = {name: reward for name, reward in rewards.items() if reward.scope != "pointwise"}
+    parts: dict[str, list[Tensor]] = {name: [] for name in alone}
+    kept: list[Tensor] = []
     for start in range(0, len(rows), batch_size):
         chunk = rows[start : start + batch_size]
         prompts = [record["prompt"] for record in chunk]
         with policy.meter.phase("evaluation"):
             out = rollout(policy, plan, prompts, seeds[start : start + batch_size], negative_prompt=negative_prompt)
-        for name, values in score(rewards, decoded(out), prompts, [r["metadata"] for r in chunk]).items():
+        for name, values in score(alone, decoded(out), prompts, [r["metadata"] for r in chunk]).items():
             parts[name].append(values.cpu())
+        if together:
+            kept.append(decoded(out).cpu())
         bar.update(len(chunk))
-    return {name: torch.cat(values) for name, values in parts.items()}
+    found = {name: torch.cat(values) for name, values in parts.items()}
+    if together:
+        tagged = [{**record["metadata"], "group_id": i // images_per_prompt} for i, record in enumerate(rows)]
+        found |= score(together, torch.cat(kept), [record["prompt"] for record in rows], tagged)
+    return {name: found[name] for name in rewards}
 
 
 def _per_prompt(
     records: Sequence[Record], scores: Mapping[str, Tensor], target: str, images: int
 ) -> list[dict[str, Any]]:
-    means = {name: values.view(-1, images).nanmean(1).tolist() for name, values in scores.items()}
+    """Means over the images of each prompt that could be scored, None (null in JSON) where none could."""
+    table = {name: values.view(-1, images).nanmean(1).tolist() for name, values in scores.items()}
+    means = {name: [None if value != value else value for value in values] for name, values in table.items()}
     return [
         {
             "prompt": record["prompt"],

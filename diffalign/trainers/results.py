@@ -35,6 +35,11 @@ class Results:
         """ODE steps of every evaluation."""
         return self.trainer.args.eval_num_inference_steps or self.trainer.args.num_inference_steps
 
+    @property
+    def has_before(self) -> bool:
+        """True when the folder holds an evaluation of the untrained policy."""
+        return (self.trainer.folder / "evaluation" / "before.json").is_file()
+
     def before(self) -> None:
         """Evaluate the untrained policy at every guidance scale; its best one is remembered."""
         found = self._evaluate("before")
@@ -56,14 +61,15 @@ class Results:
         trainer = self.trainer
         if trainer.accelerator.is_main_process:
             scale = trainer.state.guidance or trainer.args.guidance_scale
-            found = self._measure([scale], images=1)
+            alone = all(reward.scope == "pointwise" for reward in trainer.eval_rewards.values())
+            found = self._measure([scale], images=1 if alone else trainer.args.eval_images_per_prompt)
             table = found["guidance"][str(float(scale))]
             numbers: dict[str, Any] = {"guidance": scale, "overall": table["overall"]}
             numbers |= {f"task/{task}": value for task, value in table["tasks"].items()}
             for name in trainer.eval_rewards:
-                values = [p["rewards"][name] for p in found["prompts"]]
-                numbers[f"reward/{name}/mean"] = torch.tensor(values).nanmean()
-            trainer.log.write("evaluation", trainer.state.step, numbers)
+                values = [p["rewards"][name] for p in found["prompts"] if p["rewards"][name] is not None]
+                numbers[f"reward/{name}/mean"] = sum(values) / len(values) if values else float("nan")
+            trainer.log.write("evaluation", trainer.state.step, numbers | self._costs())
         trainer.accelerator.wait_for_everyone()
 
     def report(self) -> None:
@@ -82,6 +88,8 @@ class Results:
         from huggingface_hub import HfApi
 
         folder = self.trainer.folder
+        if not self.trainer.accelerator.is_main_process:
+            return repo_id
         write_card(folder, base_model=self.trainer.args.pretrained_model_name_or_path, name=repo_id)
         api = HfApi()
         address = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -98,23 +106,29 @@ class Results:
             best = found["guidance"][str(float(found["best_guidance"]))]
             numbers = {"guidance": found["best_guidance"], "overall": best["overall"], "protocol": name}
             tasks = {f"task/{task}": value for task, value in best["tasks"].items()}
-            trainer.log.write("evaluation", trainer.state.step, numbers | tasks)
-            trainer.policy.meter.drain()
+            trainer.log.write("evaluation", trainer.state.step, numbers | tasks | self._costs())
         trainer.accelerator.wait_for_everyone()
         return found
 
     def _measure(self, scales: list[float], images: int) -> dict[str, Any]:
         trainer = self.trainer
-        return evaluate_policy(
-            trainer.policy,
-            trainer.eval_records,
-            trainer.eval_rewards,
-            guidance_scales=scales,
-            num_inference_steps=self.steps,
-            images_per_prompt=images,
-            batch_size=trainer.args.per_device_train_batch_size,
-            negative_prompt=trainer.args.negative_prompt,
-        )
+        with trainer.clock.phase("evaluation"):
+            return evaluate_policy(
+                trainer.policy,
+                trainer.eval_records,
+                trainer.eval_rewards,
+                guidance_scales=scales,
+                num_inference_steps=self.steps,
+                images_per_prompt=images,
+                batch_size=trainer.args.per_device_train_batch_size,
+                negative_prompt=trainer.args.negative_prompt,
+            )
+
+    def _costs(self) -> dict[str, Any]:
+        """Model evaluations and seconds of evaluations alone; what else is pending belongs to the next step."""
+        counts, seconds = self.trainer.policy.meter.counts, self.trainer.clock.seconds
+        own = {name: counts.pop(name) for name in list(counts) if name.endswith("/evaluation")}
+        return own | {"seconds/evaluation": round(seconds.pop("evaluation", 0.0), 4)}
 
     @torch.no_grad()
     def _pictures(self, name: str, guidance: float) -> None:
@@ -124,10 +138,16 @@ class Results:
         prompts = [record["prompt"] for record in records]
         seeds = [noise_key(index) & 0x7FFFFFFF for index in range(len(records))]
         plan = evaluation_plan(trainer.policy.schedule(self.steps), guidance)
-        images = decoded(rollout(trainer.policy, plan, prompts, seeds, negative_prompt=trainer.args.negative_prompt))
+        size, negative = trainer.args.per_device_train_batch_size, trainer.args.negative_prompt
+        parts = []
+        with trainer.policy.meter.phase("evaluation"), trainer.clock.phase("evaluation"):
+            for start in range(0, len(prompts), size):
+                some = slice(start, start + size)
+                out = rollout(trainer.policy, plan, prompts[some], seeds[some], negative_prompt=negative)
+                parts.append(decoded(out).cpu())
         folder = trainer.folder / "images"
         folder.mkdir(parents=True, exist_ok=True)
-        image_grid(images.cpu(), COLUMNS).save(folder / f"{name}.png")
+        image_grid(torch.cat(parts), COLUMNS).save(folder / f"{name}.png")
         _write(folder / "samples.json", {"columns": COLUMNS, "prompts": prompts, "seeds": seeds})
 
 
@@ -143,4 +163,4 @@ def picture_records(records: list[Record]) -> list[Record]:
 
 def _write(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    path.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
