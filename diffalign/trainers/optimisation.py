@@ -77,7 +77,7 @@ class Optimisation:
         self._sum_over_processes()
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         broken = () if bool(torch.isfinite(norm)) else self._broken()
-        if bool(torch.isfinite(norm)):
+        if not broken:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
             self.optimizer.step()
             self.schedule.step()
@@ -87,7 +87,8 @@ class Optimisation:
 
     def _broken(self) -> tuple[int, ...]:
         pairs = enumerate(self.parameters)
-        return tuple(i for i, p in pairs if p.grad is not None and not bool(torch.isfinite(p.grad).all()))
+        found = tuple(i for i, p in pairs if p.grad is not None and not bool(torch.isfinite(p.grad).all()))
+        return found or tuple(range(len(self.parameters)))  # each finite, but their norm overflows
 
     def _sum_over_processes(self) -> None:
         if self.accelerator.num_processes == 1:
