@@ -32,14 +32,12 @@ class Batch:
     Attributes:
         draw: the global list.
         plan: what the sampler did.
-        count: micro-batches over all processes.
         mine: micro-batch number -> micro-batch, those of this process.
         rewards: name -> (N,) fp32, the same on every process; NaN = could not be scored.
     """
 
     draw: Draw
     plan: StepPlan
-    count: int
     mine: dict[int, MicroBatch]
     rewards: dict[str, Tensor]
 

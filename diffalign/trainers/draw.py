@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,9 +53,12 @@ class Draw:
         """The record of each of the N samples."""
         return [self.records[int(i)] for i in self.record_of.repeat_interleave(self.copies)]
 
-    def micro_batches(self, size: int) -> list[Tensor]:
-        """Root indices cut into micro-batches of at most `size` images each."""
-        return list(self.order.split(max(size // self.copies, 1)))
+    def micro_batches(self, size: int, parts: int = 1) -> list[list[Tensor]]:
+        """Root indices of each of `parts` updates, cut into micro-batches of at most `size` images.
+
+        The updates are cut first: which samples an update sees does not depend on `size`.
+        """
+        return [list(part.split(max(size // self.copies, 1))) for part in self.order.tensor_split(parts)]
 
     def sample_rows(self, roots: Tensor) -> Tensor:
         """The samples that come out of these roots, in roll-out order."""
@@ -85,12 +89,17 @@ def draw(config: RunConfig, records: Sequence[Record], index: int) -> Draw:
     return Draw(tuple(chosen), record_of, seeds, branches, config.prefix_branches, order)
 
 
-def window_start(config: RunConfig, index: int) -> int:
-    """First stochastic step of roll-out `index` (uniform in sde_window_range), one for all of its samples."""
+def window_starts(config: RunConfig) -> range:
+    """Every step at which a window may start; without a window just 0."""
     size = config.sde_window_size or config.num_inference_steps
     low, high = config.sde_window_range or [0, max(config.num_inference_steps - size, 1)]
-    spread = max(high - low, 1)
-    return low + int(torch.randint(spread, (1,), generator=stream(config.seed, WINDOW, index)))
+    return range(low, max(high, low + 1))
+
+
+def window_start(config: RunConfig, index: int) -> int:
+    """First stochastic step of roll-out `index` (uniform in `window_starts`), one for all of its samples."""
+    starts = window_starts(config)
+    return starts[int(torch.randint(len(starts), (1,), generator=stream(config.seed, WINDOW, index)))]
 
 
 def _choose(config: RunConfig, records: Sequence[Record], index: int) -> list[int]:
@@ -98,10 +107,11 @@ def _choose(config: RunConfig, records: Sequence[Record], index: int) -> list[in
     weights = torch.ones(len(records), dtype=torch.float64)
     if config.task_weights:
         tags = [str(record["metadata"].get("tag", "")) for record in records]
-        unknown = sorted(set(config.task_weights) - set(tags))
+        counts = Counter(tags)
+        unknown = sorted(set(config.task_weights) - set(counts))
         if unknown:
-            raise ValueError(f"task_weights names {unknown}; the training prompts have the tasks {sorted(set(tags))}")
-        weights = torch.tensor([config.task_weights.get(tag, 0.0) / tags.count(tag) for tag in tags])
+            raise ValueError(f"task_weights names {unknown}; the training prompts have the tasks {sorted(counts)}")
+        weights = torch.tensor([config.task_weights.get(tag, 0.0) / counts[tag] for tag in tags])
     usable = int((weights > 0).sum())
     repeat = config.prompts_per_rollout > usable
     generator = stream(config.seed, PROMPTS, index)

@@ -43,7 +43,7 @@ from diffalign.losses import (
 from diffalign.sampling import StepOut, StepPlan, Trajectory, replay
 from diffalign.trainers.base import BaseTrainer
 from diffalign.trainers.batch import Batch, MicroBatch, share
-from diffalign.trainers.draw import window_start
+from diffalign.trainers.draw import window_start, window_starts
 from diffalign.trainers.plans import training_plan
 from diffalign.trainers.preflight import Check
 
@@ -80,6 +80,14 @@ class PolicyGradientTrainer(BaseTrainer):
         super().__init__(*args, **kwargs)
         if self.args.kl == "velocity" and self.policy.prediction != "flow":
             raise ValueError(f"kl = velocity is for flow models; this one predicts {self.policy.prediction}: use exact")
+        if self.args.advantage == "running" and self.args.history_min_count > self.args.history_size:
+            raise ValueError(
+                f"history_min_count = {self.args.history_min_count} is never reached with "
+                f"history_size = {self.args.history_size}: keep at least as many rewards as are needed"
+            )
+        schedule = self.policy.schedule(self.args.num_inference_steps)
+        for start in window_starts(self.args):  # the worst one must fit, not only the first roll-out's
+            training_plan(self.args, schedule, start)
 
     def plan(self, index: int) -> StepPlan:
         """The steps of roll-out `index`."""
@@ -136,14 +144,16 @@ class PolicyGradientTrainer(BaseTrainer):
         device = micro.trajectory.final.device
         advantages, valid = advantages.to(device), valid.to(device)
         steps = micro.trajectory.steps
-        share_of_term = 1 / (int(feedback.valid[chunk].sum()) * len(steps))
+        share_of_term = 1 / (max(int(feedback.valid[chunk].sum()), 1) * len(steps))
         for k, weight in zip(steps, self._weights(batch.plan, steps), strict=True):
+            # First the reference: under full fine-tuning it swaps weights, which an open graph would not survive.
+            reference = self._reference_step(micro.trajectory, k) if self.args.beta else None
             out = replay(self.policy, micro.trajectory, k)
             log_ratio = self._log_ratio(out, micro.trajectory, k)
             terms = weight * policy.clip(
                 log_ratio, advantages, eps_low=self.args.epsilon, eps_high=self.args.epsilon_high, mask=valid
             )
-            kl = self._kl(out, micro.trajectory, k) if self.args.beta else torch.zeros_like(terms)
+            kl = torch.zeros_like(terms) if reference is None else self._kl(out, reference, micro.trajectory, k)
             self._notes[k].append((micro.rows, log_ratio.detach(), kl.detach()))
             yield (terms + self.args.beta * torch.where(valid, kl, 0)).sum() * share_of_term
 
@@ -161,10 +171,12 @@ class PolicyGradientTrainer(BaseTrainer):
         plain = log_prob_difference(out.log_prob, old)
         return cps_scaled(plain, out.std) if self.args.ratio == "cps" else plain
 
-    def _kl(self, out: StepOut, trajectory: Trajectory, k: int) -> Tensor:
+    def _reference_step(self, trajectory: Trajectory, k: int, phase: str = "reference") -> StepOut:
+        with torch.no_grad(), self.reference.active(), self.policy.meter.phase(phase):
+            return replay(self.policy, trajectory, k)
+
+    def _kl(self, out: StepOut, reference: StepOut, trajectory: Trajectory, k: int) -> Tensor:
         """(B,) KL of the step to the reference policy."""
-        with torch.no_grad(), self.reference.active(), self.policy.meter.phase("reference"):
-            reference = replay(self.policy, trajectory, k)
         if self.args.kl == "velocity":
             own, theirs = out.eps_hat - out.x0_hat, reference.eps_hat - reference.x0_hat
             return velocity_kl(own, theirs, reduce=latent_mean)
@@ -212,6 +224,8 @@ class PolicyGradientTrainer(BaseTrainer):
 
     def checks(self, batch: Batch) -> Iterator[Check]:
         """Ratio 1 at each recorded step before the first update; a KL term that has a gradient."""
+        if not batch.mine:
+            return  # more processes than micro-batches: this one has nothing to look at
         micro = next(iter(batch.mine.values()))
         limit = self.args.epsilon / 10
         for k in micro.trajectory.steps:
@@ -225,9 +239,10 @@ class PolicyGradientTrainer(BaseTrainer):
                 "Roll-out and training disagree: set lora_dropout to 0, or raise precision (mixed_precision no).",
             )
         if self.args.beta:
+            first = micro.trajectory.steps[0]
+            reference = self._reference_step(micro.trajectory, first, phase="preflight")
             with torch.enable_grad():
-                out = replay(self.policy, micro.trajectory, micro.trajectory.steps[0])
-                kl = self._kl(out, micro.trajectory, micro.trajectory.steps[0])
+                kl = self._kl(replay(self.policy, micro.trajectory, first), reference, micro.trajectory, first)
             yield Check(
                 "KL has a gradient",
                 kl.requires_grad and bool(kl.isfinite().all()),

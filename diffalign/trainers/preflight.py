@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 from diffalign.models import load_trainable_state, trainable_state
 from diffalign.rewards.scoring import score
 from diffalign.trainers.evaluation import decoded
+from diffalign.trainers.trained import dropout
 
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer
@@ -50,6 +52,12 @@ def preflight(trainer: BaseTrainer, *, full: bool) -> list[Check]:
     return checks
 
 
+def _counted(trainer: BaseTrainer) -> dict[str, bool]:
+    """Reward name -> whether it is trained; one of weight 0 is only logged."""
+    weights = trainer.args.reward_weights or [1.0] * len(trainer.rewards)
+    return {name: weight != 0 for name, weight in zip(trainer.rewards, weights, strict=True)}
+
+
 def require(trainer: BaseTrainer, batch: Batch) -> None:
     """The cheap checks on the first roll-out.
 
@@ -66,6 +74,8 @@ def _cheap(trainer: BaseTrainer, batch: Batch) -> Iterator[Check]:
     count = sum(parameter.numel() for parameter in trainer.parameters)
     yield Check("trainable parameters", count > 0, f"{count:,}", "Give lora_r > 0, or 0 for all weights.")
     for name, values in batch.rewards.items():
+        if not _counted(trainer)[name]:
+            continue
         share = float(values.isnan().float().mean())
         yield Check(
             f"reward {name} is finite",
@@ -74,7 +84,9 @@ def _cheap(trainer: BaseTrainer, batch: Batch) -> Iterator[Check]:
             f"`diffalign rewards check {name}` shows what the reward needs.",
         )
         yield _spread(trainer, batch, name)
-    yield from trainer.checks(batch)
+    with dropout(trainer.policy, trainer.args.seed, 0):
+        found = list(trainer.checks(batch))
+    yield from found
 
 
 def _spread(trainer: BaseTrainer, batch: Batch, name: str) -> Check:
@@ -93,11 +105,14 @@ def _spread(trainer: BaseTrainer, batch: Batch, name: str) -> Check:
 
 @torch.no_grad()
 def _sensitivity(trainer: BaseTrainer, batch: Batch) -> Iterator[Check]:
+    if not batch.mine:
+        return  # more processes than micro-batches
     micro = next(iter(batch.mine.values()))
     images, records = decoded(micro.trajectory), [batch.draw.sample_records[int(i)] for i in micro.rows]
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
     prompts, metadata = [r["prompt"] for r in records], [r["metadata"] for r in records]
-    alone = {name: r for name, r in trainer.rewards.items() if r.scope == "pointwise"}
+    counted = _counted(trainer)
+    alone = {name: r for name, r in trainer.rewards.items() if r.scope == "pointwise" and counted[name]}
     clean = score(alone, images, prompts, metadata)
     noised = score(alone, 0.3 * images + 0.7 * noise, prompts, metadata)
     for name in alone:
@@ -111,25 +126,29 @@ def _sensitivity(trainer: BaseTrainer, batch: Batch) -> Iterator[Check]:
 
 
 def _moves(trainer: BaseTrainer, batch: Batch) -> Check:
-    """One real update, taken back."""
+    """One real update at the full learning rate (warm-up starts at 0), taken back."""
+    rate = trainer.args.learning_rate
     before = trainable_state(trainer.policy)
-    optimiser = trainer.optimisation.state_dict()
+    optimiser = copy.deepcopy(trainer.optimisation.state_dict())
     history = dict(trainer.state.history)
     feedback = trainer.feedback(batch)
-    chunk = torch.cat([micro.rows for micro in batch.mine.values()])
-    for micro in batch.mine.values():
-        for loss in trainer.losses(batch, micro, feedback, chunk):
-            trainer.optimisation.backward(loss)
+    chunk = torch.arange(batch.draw.samples)
+    with dropout(trainer.policy, trainer.args.seed, 0):
+        for micro in batch.mine.values():
+            for loss in trainer.losses(batch, micro, feedback, chunk):
+                trainer.optimisation.backward(loss)
+    trainer.metrics(batch, feedback, chunk)  # takes the notes of the losses away
+    for group in trainer.optimisation.optimizer.param_groups:
+        group["lr"] = rate
     result = trainer.optimisation.step()
     after = trainable_state(trainer.policy)
     moved = sum(not torch.equal(before[name], after[name]) for name in before)
     load_trainable_state(trainer.policy, before)
     trainer.optimisation.load_state_dict(optimiser)
     trainer.state.history = history
-    rate = trainer.args.learning_rate
     return Check(
         "trainable parameters move",
-        moved > 0 and not result.broken,
+        moved > 0 and not result.broken and result.grad_norm > 0,  # weight decay alone moves them too
         f"{moved} of {len(before)} tensors changed, gradient norm {result.grad_norm:.3g} (learning rate {rate:g})",
-        "No movement: the rewards carry no signal or the learning rate is 0 (warm-up counts).",
+        "No movement: the rewards carry no signal, nothing connects them to the weights, or the learning rate is 0.",
     )

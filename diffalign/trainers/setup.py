@@ -1,27 +1,55 @@
-"""What happens before a run: data, rewards, what is trained, the run folder."""
+"""What happens before a run: data, rewards, the run folder."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from accelerate import Accelerator
-from torch import nn
 
 from diffalign import rewards as registry
-from diffalign.config import RunConfig, changed
-from diffalign.models import Adapter, add_lora, has_lora, load_lora, save_trained, train_all, trainable_parameters
+from diffalign.config import RunConfig
+from diffalign.models import Adapter, save_trained
 from diffalign.rewards.base import Reward
+from diffalign.trainers.checkpoints import find_checkpoint
 from diffalign.trainers.draw import Record
 
 OWN_FILES = ("metrics.jsonl", "config.yaml", "report.html", "README.md", "pytorch_lora_weights.safetensors")
 OWN_FOLDERS = ("checkpoint-*", ".checkpoint-*", "evaluation", "images")
+
+
+def described(args: RunConfig, model: Any, reward_funcs: Any) -> RunConfig:
+    """The configuration with the names of a model and rewards that were given as objects, for the log and the card."""
+    if isinstance(model, (str, Path)):
+        args = replace(args, pretrained_model_name_or_path=str(model))
+    elif model is not None:
+        pipeline = model.pipeline if isinstance(model, Adapter) else model
+        args = replace(
+            args, pretrained_model_name_or_path=str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)
+        )
+    names = [
+        source if isinstance(source, str) else str(getattr(source, "name", getattr(source, "__name__", source)))
+        for source in _listed(reward_funcs or [])
+    ]
+    return replace(args, reward_funcs=names) if names else args
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse a tracker that is not installed, which accelerate would leave out with a warning.
+
+    Raises:
+        ValueError: its name, and how to get it.
+    """
+    from accelerate.tracking import get_available_trackers
+
+    missing = sorted(set(names) - {str(tracker) for tracker in get_available_trackers()})
+    if missing:
+        raise ValueError(f"report_to names {', '.join(missing)}, not installed here: pip install {' '.join(missing)}")
 
 
 def records(
@@ -55,9 +83,8 @@ def rewards(sources: Any, arguments: Mapping[str, Mapping[str, Any]]) -> dict[st
     Raises:
         ValueError: an unknown reward, two of one name, or arguments for a reward that is not used.
     """
-    listed = [sources] if isinstance(sources, str) or callable(sources) else list(sources)
     out: dict[str, Reward] = {}
-    for source in listed:
+    for source in _listed(sources):
         keywords = arguments.get(source, {}) if isinstance(source, str) else {}
         reward = registry.get(source, **keywords)
         if reward.name in out:
@@ -66,69 +93,19 @@ def rewards(sources: Any, arguments: Mapping[str, Mapping[str, Any]]) -> dict[st
     return out
 
 
-def make_trainable(policy: Adapter, args: RunConfig, peft_config: Any) -> RunConfig:
-    """Put the LoRA on, or open all weights; returns the configuration that describes what was done.
-
-    Raises:
-        ValueError: settings that contradict each other.
-    """
-    if peft_config is not None:
-        args = changed(
-            args,
-            lora_r=peft_config.r,
-            lora_alpha=float(peft_config.lora_alpha),
-            lora_dropout=float(peft_config.lora_dropout),
-            lora_target_modules=sorted(peft_config.target_modules) if peft_config.target_modules else None,
-        )
-    if has_lora(policy):
-        raise ValueError("the model carries a LoRA already: fuse it, or give the bare model and lora_path")
-    if args.lora_path:
-        load_lora(policy, args.lora_path)
-    elif args.lora_r:
-        add_lora(
-            policy,
-            rank=args.lora_r,
-            alpha=args.lora_alpha,
-            dropout=args.lora_dropout,
-            targets=args.lora_target_modules,
-            seed=args.seed,
-        )
-    else:
-        if args.mixed_precision == "fp16":
-            policy.denoiser.float()
-        train_all(policy)
-    if not trainable_parameters(policy):
-        raise ValueError("nothing is trainable: the LoRA touches no module of this model")
-    return args
+def _listed(sources: Any) -> list[Any]:
+    return [sources] if isinstance(sources, str) or callable(sources) else list(sources)
 
 
-def weight_dtype(args: RunConfig) -> torch.dtype:
-    """Storage of frozen weights: half precision only beside a LoRA, whose own weights stay fp32."""
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    return half.get(args.mixed_precision, torch.float32) if args.lora_r and torch.cuda.is_available() else torch.float32
+def family_options(args: RunConfig) -> dict[str, Any]:
+    """Arguments of the adapter that only some families take."""
+    return {} if args.max_sequence_length is None else {"max_sequence_length": args.max_sequence_length}
 
 
-def make_ema(parameters: list[nn.Parameter], args: RunConfig) -> Any:
-    """diffusers' EMAModel (its warm-up is min(decay, (1 + n) / (10 + n))), or None."""
-    if args.ema_decay == 0:
-        return None
-    from diffusers.training_utils import EMAModel
-
-    return EMAModel(parameters, decay=args.ema_decay)
-
-
-@contextmanager
-def averaged(ema: Any, parameters: list[nn.Parameter]) -> Iterator[None]:
-    """The parameters hold their averages inside, and the trained values again after it."""
-    if ema is None:
-        yield
-        return
-    ema.store(parameters)
-    ema.copy_to(parameters)
-    try:
-        yield
-    finally:
-        ema.restore(parameters)
+def image_shape(policy: Adapter) -> tuple[int, ...]:
+    """(3, height, width) of a decoded image."""
+    factor = int(policy.pipeline.vae_scale_factor)
+    return (3, policy.latent_shape[1] * factor, policy.latent_shape[2] * factor)
 
 
 def save_model(policy: Adapter, folder: Path) -> Path:
@@ -140,16 +117,18 @@ def claim_folder(folder: Path, resume: str | None, overwrite: bool, accelerator:
     """Make the run folder; a finished or stopped run in it is neither mixed with nor lost.
 
     Raises:
-        ValueError: the folder holds a run, and neither resuming nor overwriting was asked for.
+        ValueError: the folder holds another run than the one to resume and overwriting was not asked for, or there is
+            no checkpoint to resume from.
     """
     holds_run = (folder / "metrics.jsonl").exists() or any(folder.glob("checkpoint-*"))
-    if holds_run and not resume and not overwrite:
+    goes_on = resume is not None and find_checkpoint(folder, resume).resolve().parent == folder.resolve()
+    if holds_run and not goes_on and not overwrite:
         raise ValueError(
             f"{folder} already holds a run: resume it (resume_from_checkpoint: latest), choose another output_dir, or "
             "set overwrite_output_dir: true"
         )
     if accelerator.is_main_process:
-        if holds_run and not resume:
+        if holds_run and not goes_on:
             _remove_run(folder)
         folder.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
@@ -168,6 +147,13 @@ def flat(args: RunConfig) -> dict[str, Any]:
     """The configuration as trackers take it: numbers and strings."""
     simple = (int, float, str, bool)
     return {k: v if isinstance(v, simple) else yaml.safe_dump(v).strip() for k, v in asdict(args).items()}
+
+
+def any_process(accelerator: Accelerator, flag: bool) -> bool:
+    """True everywhere when it is true on one process, so that all leave the loop together."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), reduction="sum") > 0)
 
 
 def summed(accelerator: Accelerator, counts: Mapping[str, int]) -> dict[str, int]:
