@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -q
 
-.PHONY: quickstart test test-slow lint
+.PHONY: quickstart test test-slow lint docs
 
 quickstart: $(INSTALLED)
 	$(BIN)/python -m diffalign train --config scripts/recipes/shapes-flow/quickstart.yaml
@@ -16,6 +16,10 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(PYTEST) -m "slow and not gpu"
+
+docs: $(INSTALLED)
+	$(BIN)/python -m pdoc --docformat google --math -o build/docs diffalign
+	@echo "API reference: build/docs/index.html"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
