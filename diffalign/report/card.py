@@ -12,7 +12,7 @@ import yaml
 from diffalign.report.compare import headline
 from diffalign.report.numbers import interval_text, score, signed
 from diffalign.report.run_folder import RunFolder, read_run
-from diffalign.report.usage import denoiser_of, usage
+from diffalign.report.usage import usage, weights_in
 
 __all__ = ["write_card"]
 
@@ -43,19 +43,19 @@ def write_card(
     """
     run = read_run(run_dir)
     base = base_model or run.config.get("pretrained_model_name_or_path")
-    denoiser = denoiser_of(run.path)
-    lora = denoiser is None
+    weights = weights_in(run.path)
+    lora = weights.kind == "lora"
     front = yaml.safe_dump(_front_matter(run, base, lora), sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{front}---",
         f"# {_line(name or run.name)}",
         _summary(run, base, lora),
         *_results(run.comparison),
-        f"## How to load\n\n```python\n{usage(base, denoiser, run.comparison, call_kwargs or {})}\n```",
+        f"## How to load\n\n```python\n{usage(base, weights, run.comparison, call_kwargs or {})}\n```",
         *_training(run),
     ]
     path = run.path / "README.md"
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8", errors="replace")
     return path
 
 

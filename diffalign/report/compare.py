@@ -76,6 +76,8 @@ def _check_same(before: dict[str, Any], after: dict[str, Any]) -> None:
     for key, meaning in SAME.items():
         if before.get(key) != after.get(key):
             raise ValueError(f"before and after differ in {key}, so this would compare {meaning}: evaluate both again")
+    if not all(isinstance(one.get("prompts"), list) for one in (before, after)):
+        raise ValueError("an evaluation holds no list of prompts with their scores: evaluate it again")
     texts = [[(line["prompt"], line["task"]) for line in one["prompts"]] for one in (before, after)]
     if len(texts[0]) != len(texts[1]):
         raise ValueError(f"before has {len(texts[0])} prompts and after {len(texts[1])}: evaluate both on one file")

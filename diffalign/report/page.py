@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def write_report(run_dir: str | Path) -> Path:
     run = read_run(run_dir)
     path = run.path / "report.html"
     partial = path.with_suffix(".html.partial")
-    partial.write_text(_page(run), encoding="utf-8")
+    partial.write_text(_page(run), encoding="utf-8", errors="replace")
     partial.replace(path)
     return path
 
@@ -71,7 +71,7 @@ def _sections(run: RunFolder) -> list[Markup | None]:
         _section(
             "Guidance", "Overall score on the held-out prompts; each model's best scale in bold.", [guidance_table(run)]
         ),
-        _section("Pictures", "Held-out prompts, same starting noise before and after.", picture_section(run), "grid"),
+        _section("Pictures", "Held-out prompts, same starting noise before and after.", *_pictures(run)),
         _section("Ratio and clipping", _ratio_note(run), step_index_panels(metrics), "grid"),
         _section(
             "Health of the update", "When the reward does not rise, look here first.", health_panels(metrics), "grid"
@@ -88,6 +88,13 @@ def _section(title: str, lead: str, parts: Sequence[Markup | None], grid: str | 
         return None
     body = el("div", *content, class_=grid) if grid else join(*content)
     return el("section", el("h2", title), el("p", lead) if lead else None, body)
+
+
+def _pictures(run: RunFolder) -> tuple[list[Markup], str]:
+    """Cards, and their grid: pairs of single pictures take less room than strips of several."""
+    prompts = (run.samples or {}).get("prompts") or []
+    single = all(left != right for left, right in pairwise(prompts))
+    return picture_section(run), "grid pairs" if single else "grid"
 
 
 def _trained(run: RunFolder) -> list[str]:

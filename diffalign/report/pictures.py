@@ -54,7 +54,8 @@ def _figure(title: str, pictures: dict[str, Image.Image], seeds: Sequence[int] |
         el("div", el("span", tag, class_="tag"), el("img", src=_data(picture), alt=f"{tag}: {title}"), class_="strip")
         for tag, picture in pictures.items()
     )
-    return el("figure", el("figcaption", el("b", title), note), *rows, class_="card")
+    caption = el("figcaption", el("b", title), note)
+    return el("figure", caption, el("div", *rows, class_="strips"), class_="card")
 
 
 def _cut(sheet: Image.Image, run: RunFolder) -> Cells | None:

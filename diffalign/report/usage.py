@@ -5,51 +5,78 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-__all__ = ["denoiser_of", "usage"]
+__all__ = ["Weights", "usage", "weights_in"]
 
 HERE = '"path/to/this/folder"'
 
 
-def denoiser_of(folder: Path) -> tuple[str, str] | None:
-    """Name of the sub-folder with a whole fine-tuned denoiser and its diffusers class; None for a LoRA run."""
+class Weights(NamedTuple):
+    """What a run folder holds.
+
+    Attributes:
+        kind: `lora`, `pipeline` (a whole one) or `denoiser` (a whole denoiser without the rest).
+        part: Sub-folder of the denoiser.
+        class_name: Its class in diffusers.
+    """
+
+    kind: Literal["lora", "pipeline", "denoiser"]
+    part: str = ""
+    class_name: str = ""
+
+
+def weights_in(folder: Path) -> Weights:
+    """Kind of weights in a run folder; LoRA where nothing says otherwise."""
     if (folder / "pytorch_lora_weights.safetensors").is_file():
-        return None
+        return Weights("lora")
+    if (folder / "model_index.json").is_file():
+        return Weights("pipeline")
     for part in ("transformer", "unet"):
         config = folder / part / "config.json"
         if config.is_file():
-            return part, json.loads(config.read_text(encoding="utf-8")).get("_class_name", "AutoModel")
-    return None
+            name = json.loads(config.read_text(encoding="utf-8")).get("_class_name", "AutoModel")
+            return Weights("denoiser", part, name)
+    return Weights("lora")
 
 
 def usage(
-    base: str | None,
-    denoiser: tuple[str, str] | None,
-    comparison: Mapping[str, Any] | None,
-    call_kwargs: Mapping[str, Any],
+    base: str | None, weights: Weights, comparison: Mapping[str, Any] | None, call_kwargs: Mapping[str, Any]
 ) -> str:
     """A few lines of Python.
 
     Args:
         base: Hub id, folder or shipped name of the base model.
-        denoiser: From `denoiser_of`; None stands for LoRA weights.
+        weights: From `weights_in`.
         comparison: Content of `evaluation/comparison.json`; its step count and guidance scale go into the call.
         call_kwargs: Further arguments of the call.
     """
+    image = f"image = pipe({_call(comparison or {}, call_kwargs)}).images[0]"
+    if weights.kind == "pipeline":
+        lines = ["from diffusers import DiffusionPipeline", "", f"pipe = DiffusionPipeline.from_pretrained({HERE})"]
+        return "\n".join([*lines, image])
+    shipped = base is not None and _is_shipped(base)
     source = json.dumps(base or "path/to/the/base/model")
-    shipped = bool(base) and _is_shipped(str(base))
     source = f"checkpoint({source})" if shipped else source
-    classes = ["DiffusionPipeline"] if denoiser is None else ["DiffusionPipeline", denoiser[1]]
-    lines = [f"from diffusers import {', '.join(classes)}"]
-    lines += ["from diffalign.shapes.shipped import checkpoint"] if shipped else []
-    if denoiser is None:
-        lines += ["", f"pipe = DiffusionPipeline.from_pretrained({source})", f"pipe.load_lora_weights({HERE})"]
-    else:
-        part, kind = denoiser
-        lines += ["", f'{part} = {kind}.from_pretrained({HERE}, subfolder="{part}")']
-        lines += [f"pipe = DiffusionPipeline.from_pretrained({source}, {part}={part})"]
-    return "\n".join([*lines, f"image = pipe({_call(comparison or {}, call_kwargs)}).images[0]"])
+    load = _load_lora(source) if weights.kind == "lora" else _load_denoiser(source, weights)
+    extra = ["from diffalign.shapes.shipped import checkpoint"] if shipped else []
+    return "\n".join([load[0], *extra, "", *load[1:], image])
+
+
+def _load_lora(source: str) -> list[str]:
+    """Import and loading of a LoRA on its base."""
+    lines = [f"pipe = DiffusionPipeline.from_pretrained({source})", f"pipe.load_lora_weights({HERE})"]
+    return ["from diffusers import DiffusionPipeline", *lines]
+
+
+def _load_denoiser(source: str, weights: Weights) -> list[str]:
+    """Import and loading of a base with another denoiser."""
+    part, name = weights.part, weights.class_name
+    return [
+        f"from diffusers import DiffusionPipeline, {name}",
+        f'{part} = {name}.from_pretrained({HERE}, subfolder="{part}")',
+        f"pipe = DiffusionPipeline.from_pretrained({source}, {part}={part})",
+    ]
 
 
 def _call(comparison: Mapping[str, Any], given: Mapping[str, Any]) -> str:

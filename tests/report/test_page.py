@@ -132,6 +132,22 @@ def test_any_one_file_may_be_missing(run_dir, part):
     assert read(write_report(run_dir))[0].startswith("<!doctype html>")
 
 
+def test_single_pictures_share_rows(run_dir):
+    """One seed per prompt: before and after stand side by side in narrow cards."""
+    samples = run_dir / "images/samples.json"
+    assert 'class="grid pairs"' not in read(write_report(run_dir))[0]
+    content = json.loads(samples.read_text())
+    samples.write_text(json.dumps(content | {"prompts": [f"prompt {i}" for i in range(12)]}))
+    text, _ = read(write_report(run_dir))
+    assert 'class="grid pairs"' in text and text.count("<img") == 24
+
+
+def test_text_that_is_no_unicode_does_not_stop_the_page(run_dir):
+    log = run_dir / "metrics.jsonl"
+    log.write_text(log.read_text() + '{"event": "warning", "step": 1, "message": "half \\ud800 pair"}\n')
+    assert "half ? pair" in read(write_report(run_dir))[0]
+
+
 def test_no_change_and_a_loss_are_called_so(run_dir):
     stored = run_dir / "evaluation/comparison.json"
     comparison = json.loads(stored.read_text())

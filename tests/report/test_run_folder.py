@@ -53,6 +53,15 @@ def test_evaluations_that_do_not_belong_together_are_named(run_dir):
     assert any("num_inference_steps" in sentence for sentence in run.missing)
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", '{"prompts": 3}'])
+def test_files_of_another_form_are_named(run_dir, content):
+    (run_dir / "evaluation/comparison.json").write_text(content)
+    (run_dir / "evaluation/after.json").write_text(content)
+    run = read_run(run_dir)
+    assert run.comparison is None
+    assert len(run.missing) == 1
+
+
 def test_broken_yaml_is_kept_as_text(run_dir):
     (run_dir / "config.yaml").write_text("a: [1, 2\n b: : :")
     run = read_run(run_dir)

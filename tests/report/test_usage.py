@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from diffalign.report.usage import denoiser_of, usage
+from diffalign.report.usage import Weights, usage, weights_in
 
 COMPARISON = {"num_inference_steps": 8, "guidance": {"before": 2.0, "after": 1.5}}
 
@@ -45,7 +45,7 @@ def run_code(monkeypatch):
 
 
 def test_lora_on_a_hub_model(run_code):
-    load, lora, call = run_code(usage("a/b", None, COMPARISON, {"max_sequence_length": 16}))
+    load, lora, call = run_code(usage("a/b", Weights("lora"), COMPARISON, {"max_sequence_length": 16}))
     assert load[1:] == (("a/b",), {})
     assert lora[0] == "lora"
     assert call[1:] == (
@@ -55,20 +55,28 @@ def test_lora_on_a_hub_model(run_code):
 
 
 def test_shipped_names_are_looked_up(run_code):
-    assert run_code(usage("shapes-flow", None, None, {}))[0][1] == ("shipped:shapes-flow",)
+    assert run_code(usage("shapes-flow", Weights("lora"), None, {}))[0][1] == ("shipped:shapes-flow",)
 
 
 def test_a_whole_denoiser_replaces_that_of_the_base(run_code):
-    part, load, call = run_code(usage("a/b", ("transformer", "SD3Transformer2DModel"), None, {}))
+    part, load, call = run_code(usage("a/b", Weights("denoiser", "transformer", "SD3Transformer2DModel"), None, {}))
     assert part[2] == {"subfolder": "transformer"}
     assert load[1] == ("a/b",) and set(load[2]) == {"transformer"}
     assert call[1:] == (("a prompt",), {})
 
 
+def test_a_whole_pipeline_needs_no_base(run_code):
+    load, call = run_code(usage("a/b", Weights("pipeline"), None, {}))
+    assert load[1:] == (("path/to/this/folder",), {})
+    assert call[0] == "call"
+
+
 def test_weights_in_the_folder_decide(tmp_path):
-    assert denoiser_of(tmp_path) is None
+    assert weights_in(tmp_path).kind == "lora"
     (tmp_path / "transformer").mkdir()
     (tmp_path / "transformer/config.json").write_text('{"_class_name": "SD3Transformer2DModel"}')
-    assert denoiser_of(tmp_path) == ("transformer", "SD3Transformer2DModel")
+    assert weights_in(tmp_path) == ("denoiser", "transformer", "SD3Transformer2DModel")
+    (tmp_path / "model_index.json").touch()
+    assert weights_in(tmp_path).kind == "pipeline"
     (tmp_path / "pytorch_lora_weights.safetensors").touch()
-    assert denoiser_of(tmp_path) is None
+    assert weights_in(tmp_path).kind == "lora"
