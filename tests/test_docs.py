@@ -1,0 +1,73 @@
+"""What README and docs say can be followed: links lead somewhere, named commands exist, Python blocks run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffalign.commands import verbs
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").rglob("*.md"))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Fenced code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def relative_links(page: Path) -> list[str]:
+    """Targets of Markdown links and pictures that stay in the tree, anchors cut off."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    return [t.split("#")[0] for t in targets if t.split("#")[0] and not re.match(r"[a-z]+:", t)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    missing = [target for target in relative_links(page) if not (page.parent / target).exists()]
+    assert not missing
+
+
+def test_every_page_is_in_the_index() -> None:
+    listed = {(ROOT / "docs" / target).resolve() for target in relative_links(ROOT / "docs" / "index.md")}
+    pages = {page.resolve() for page in (ROOT / "docs").rglob("*.md")} - {(ROOT / "docs" / "index.md").resolve()}
+    assert not pages - listed, "pages that docs/index.md does not link"
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^make ([\w-]+)", readme, flags=re.MULTILINE)
+    assert targets[:2] == ["quickstart", "test"]
+    assert set(targets) <= set(re.findall(r"^([\w-]+):", makefile, flags=re.MULTILINE))
+    words = re.findall(r"(?:^diffalign|-m diffalign) ([a-z| ]+)", readme, flags=re.MULTILINE)
+    named = {word for group in words for word in re.split(r"[ |]+", group.strip()) if word}
+    assert {"train", "doctor", "generate"} <= named <= set(verbs())
+
+
+def test_recipes_that_are_named_exist() -> None:
+    text = "\n".join(page.read_text() for page in [*PAGES, ROOT / "Makefile"])
+    named = set(re.findall(r"scripts/recipes/[\w./-]+\.yaml", text))
+    assert "scripts/recipes/shapes-flow/quickstart.yaml" in named
+    assert not [recipe for recipe in named if not (ROOT / recipe).is_file()]
+
+
+def test_the_python_of_the_rewards_page_runs() -> None:
+    for code in blocks(ROOT / "docs" / "rewards.md", "python"):
+        exec(compile(code, "docs/rewards.md", "exec"), {})  # noqa: S102
+    assert len(blocks(ROOT / "docs" / "rewards.md", "python")) >= 2
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+    (code,) = blocks(ROOT / "README.md", "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    path = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    done = subprocess.run(
+        [sys.executable, "-c", path + code], cwd=tmp_path, capture_output=True, text=True, timeout=1800, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "runs/red/lora/pytorch_lora_weights.safetensors").is_file()
