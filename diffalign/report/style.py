@@ -73,7 +73,8 @@ td.good { color: var(--good); } td.bad { color: var(--bad); }
 .strip img { min-width: 0; flex: 0 1 auto; max-width: 100%; }
 .grid.pairs { grid-template-columns: repeat(auto-fill, minmax(min(100%, 236px), 1fr)); }
 .pairs .card { display: flex; flex-direction: column; justify-content: space-between; }
-.pairs .strips { display: flex; gap: 8px; } .pairs .strip { flex-direction: column-reverse; gap: 2px; margin: 0; min-width: 0; }
+.pairs .strips { display: flex; gap: 8px; }
+.pairs .strip { flex-direction: column-reverse; gap: 2px; margin: 0; min-width: 0; }
 .pairs .strip .tag { flex: none; }
 details { padding: 10px 16px; margin-top: 12px; } summary { cursor: pointer; }
 pre { overflow-x: auto; font: 12.5px/1.5 ui-monospace, Consolas, monospace; margin: 8px 0 4px; }
