@@ -81,7 +81,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict
         tensors = torch.load(path / "training.pt", map_location="cpu", weights_only=True)
         return load_file(path / "weights.safetensors"), tensors, state
     except DAMAGE as error:
-        first = str(error).strip().splitlines()[0]
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]  # EOFError comes without a text
         raise ValueError(f"{path} is damaged ({first}): resume from another checkpoint, or start anew") from error
 
 
