@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from diffalign.report.compare import headline
-from diffalign.report.numbers import interval_text, score, signed
+from diffalign.report.numbers import digits_for, interval_text, score, signed
 from diffalign.report.run_folder import RunFolder, read_run
 from diffalign.report.usage import usage, weights_in
 
@@ -81,11 +81,12 @@ def _results(comparison: dict[str, Any] | None) -> list[str]:
     if comparison is None:
         return []
     level = f"{comparison.get('level', 0.95) * 100:g}% CI"
+    digits = digits_for(comparison["overall"]["low"], comparison["overall"]["high"])
     rows = [*comparison["tasks"].items(), ("**overall**", comparison["overall"])]
     table = [f"| task | before | after | gain | {level} |", "|---|---:|---:|---:|---:|"]
     table += [
-        f"| {_line(name)} | {score(one['before'])} | {score(one['after'])} | {signed(one['gain'])} "
-        f"| {interval_text(one['low'], one['high'])} |"
+        f"| {_line(name)} | {score(one['before'], digits)} | {score(one['after'], digits)} "
+        f"| {signed(one['gain'], digits)} | {interval_text(one['low'], one['high'], digits)} |"
         for name, one in rows
     ]
     suite, images, steps, draws = (

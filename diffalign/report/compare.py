@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from diffalign.evaluation.bootstrap import Interval, paired_bootstrap
-from diffalign.report.numbers import gain_text, score
+from diffalign.report.numbers import digits_for, gain_text, score
 
 __all__ = ["compare", "headline"]
 
@@ -67,8 +67,9 @@ def compare(before: dict[str, Any], after: dict[str, Any], *, draws: int = 2000,
 def headline(comparison: dict[str, Any]) -> str:
     """The one line of a run: `overall 0.46 -> 0.56 (+0.10, 95% CI [0.06, 0.14])`."""
     entry = comparison["overall"]
-    gain = gain_text(entry["gain"], entry["low"], entry["high"], comparison.get("level", 0.95))
-    return f"overall {score(entry['before'])} -> {score(entry['after'])} ({gain})"
+    digits = digits_for(entry["low"], entry["high"])
+    gain = gain_text(entry["gain"], entry["low"], entry["high"], comparison.get("level", 0.95), digits)
+    return f"overall {score(entry['before'], digits)} -> {score(entry['after'], digits)} ({gain})"
 
 
 def _check_same(before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -44,16 +44,11 @@ def interval_bar(entry: Mapping[str, float], limits: tuple[float, float]) -> Mar
 def axis(limits: tuple[float, float]) -> Markup:
     """Tick labels of the rows' common range."""
     ticks = nice_ticks(*limits)
-    texts = zip(ticks, tick_labels(ticks)[0], strict=True)
+    labels, exponent = tick_labels(ticks)
+    texts = labels if not exponent else [f"{tick:.1g}".replace("-", "−") for tick in ticks]
     marks = (
-        el(
-            "text",
-            "0" if tick == 0 else text if tick < 0 else f"+{text}",
-            x=_x(tick, limits),
-            y=13,
-            class_="tick middle",
-        )
-        for tick, text in texts
+        el("text", "0" if t == 0 else s if t < 0 else f"+{s}", x=_x(t, limits), y=13, class_="tick middle")
+        for t, s in zip(ticks, texts, strict=True)
     )
     return _svg(*marks, class_="forest")
 

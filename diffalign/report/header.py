@@ -7,7 +7,7 @@ from typing import Any
 from diffalign.report.compare import headline
 from diffalign.report.forest import verdict
 from diffalign.report.html import Markup, el
-from diffalign.report.numbers import compact, duration, gain_text, score, typographic
+from diffalign.report.numbers import compact, digits_for, duration, gain_text, score, typographic
 from diffalign.report.run_folder import RunFolder
 from diffalign.report.tables import backward_weight
 
@@ -39,8 +39,10 @@ def _hero(run: RunFolder) -> Markup:
     if run.comparison is None:
         return el("div", el("div", _partial_result(run), class_="change open"), class_="sheet hero")
     entry = run.comparison["overall"]
-    scores = el("div", el("span", score(entry["before"]), " → ", class_="from"), score(entry["after"]), class_="scores")
-    gain = gain_text(entry["gain"], entry["low"], entry["high"], run.comparison.get("level", 0.95))
+    digits = digits_for(entry["low"], entry["high"])
+    before, after = (typographic(score(entry[key], digits)) for key in ("before", "after"))
+    scores = el("div", el("span", before, " → ", class_="from"), after, class_="scores")
+    gain = gain_text(entry["gain"], entry["low"], entry["high"], run.comparison.get("level", 0.95), digits)
     kind = verdict(entry)
     left = el("div", el("div", "overall score, held-out prompts", class_="label"), scores)
     right = el("div", el("div", typographic(gain), class_=f"change {kind}"), el("div", VERDICTS[kind], class_="label"))

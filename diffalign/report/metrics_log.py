@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,11 @@ class Metrics:
         indices = {int(key.rpartition("/")[2]) for key in self.step_keys if _is_indexed(prefix, key)}
         found = {index: self.step_series(f"{prefix}/{index}") for index in sorted(indices)}
         return {index: points for index, points in found.items() if points}
+
+    def rollout_ends(self) -> Metrics:
+        """The same log with the last step of each roll-out alone, where the policy has moved furthest from it."""
+        last = {row.get("rollout", ("step", row["step"])): row for row in self.steps}
+        return replace(self, steps=list(last.values()))
 
     def reward_names(self) -> list[str]:
         """Names of the rewards that were trained on, in order of appearance."""

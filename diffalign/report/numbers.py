@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["compact", "duration", "gain_text", "interval_text", "score", "signed", "typographic"]
+__all__ = ["compact", "digits_for", "duration", "gain_text", "interval_text", "score", "signed", "typographic"]
 
 
 def score(value: float | None, digits: int = 2) -> str:
@@ -26,9 +26,15 @@ def interval_text(low: float, high: float, digits: int = 2) -> str:
     return f"[{score(low, digits)}, {score(high, digits)}]"
 
 
-def gain_text(gain: float, low: float, high: float, level: float = 0.95) -> str:
+def gain_text(gain: float, low: float, high: float, level: float = 0.95, digits: int = 2) -> str:
     """`+0.10, 95% CI [0.06, 0.14]`."""
-    return f"{signed(gain)}, {level * 100:g}% CI {interval_text(low, high)}"
+    return f"{signed(gain, digits)}, {level * 100:g}% CI {interval_text(low, high, digits)}"
+
+
+def digits_for(low: float, high: float, least: int = 2) -> int:
+    """Decimals that show an interval of this width as one: `least`, more (up to 5) where it is narrower than 0.01."""
+    width = high - low
+    return least if width <= 0 else max(least, min(5, math.ceil(-math.log10(width) - 1e-9)))
 
 
 def compact(value: float) -> str:

@@ -120,7 +120,10 @@ def _ratio_note(run: RunFolder) -> str:
     """What the colours mean, and the clip range to hold the spread against."""
     epsilon = run.config.get("epsilon")
     clip = f" The clip range is {epsilon:g}." if isinstance(epsilon, int | float) else ""
-    return f"One line per denoising step, from the first (blue, noisiest) to the last (orange).{clip}"
+    return (
+        "One line per denoising step, from the first (blue, noisiest) to the last (orange), at the last update of each "
+        f"roll-out.{clip}"
+    )
 
 
 def _cost_note(run: RunFolder) -> str:

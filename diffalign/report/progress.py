@@ -23,7 +23,7 @@ def held_out_panel(metrics: Metrics) -> Markup | None:
         points = series([row for row in metrics.evaluations if row.get("guidance") == scale], "overall")
         name = "held-out" if scale is None else f"guidance {scale:g}"
         lines += [Line(name, points, colour, "dots")] if points else []
-    hint = "prompts that are never trained on, strict score"
+    hint = "mean over tasks, prompts that are never trained on"
     return panel("Held-out score", lines, hint, last_step(metrics), size=LARGE) if lines else None
 
 
@@ -34,7 +34,11 @@ def task_panel(metrics: Metrics) -> Markup | None:
         key.removeprefix("task/") for key in dict.fromkeys(key for row in rows for key in row) if key[:5] == "task/"
     ]
     lines = named({name.replace("_", " "): series(rows, f"task/{name}") for name in names}, "dots")
-    return panel("Held-out score by task", lines, "strict score", last_step(metrics), zero=True) if lines else None
+    return (
+        panel("Held-out score by task", lines, "mean score of each task", last_step(metrics), zero=True)
+        if lines
+        else None
+    )
 
 
 def reward_panels(metrics: Metrics, trained: Sequence[str]) -> list[Markup]:

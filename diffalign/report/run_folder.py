@@ -66,15 +66,15 @@ def read_run(run_dir: str | Path) -> RunFolder:
     metrics = read_metrics(path / "metrics.jsonl")
     if not metrics.steps:
         missing.append("metrics.jsonl has no optimisation step: training had not begun.")
-    before = _json(path / "evaluation/before.json", missing, "there is no score to start from")
-    after = _json(
-        path / "evaluation/after.json", missing, "the run was stopped before its last evaluation, or evaluation is off"
-    )
-    samples = _json(path / "images/samples.json", missing, "no pictures were kept")
+    config = _yaml(config_text, missing)
+    expected: list[str] = []
+    before = _json(path / "evaluation/before.json", expected, "there is no score to start from")
+    after = _json(path / "evaluation/after.json", expected, "the run was stopped before its last evaluation")
+    samples = _json(path / "images/samples.json", expected, "no pictures were kept")
+    off = config.get("compare") is False and not (before or after)
+    missing += ["The run was not asked to compare before and after (`compare: false`)."] if off else expected
     comparison = _comparison(path / "evaluation/comparison.json", before, after, missing)
-    return RunFolder(
-        path, config_text, _yaml(config_text, missing), metrics, before, after, comparison, samples, missing
-    )
+    return RunFolder(path, config_text, config, metrics, before, after, comparison, samples, missing)
 
 
 def _text(path: Path, missing: list[str], why: str) -> str:

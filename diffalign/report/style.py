@@ -38,7 +38,7 @@ p, .hint, .overline { color: var(--soft); }
 .note ul { margin: 2px 0; padding-left: 18px; overflow-wrap: anywhere; }
 .grid { display: grid; gap: 14px; margin-top: 12px;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 310px), 1fr)); }
-.grid.wide { grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); }
+.grid.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr)); }
 figure { margin: 0; min-width: 0; }
 .panel { padding: 12px 14px 8px; display: flex; flex-direction: column; justify-content: space-between; }
 figcaption { font-size: 13.5px; line-height: 1.4; margin-bottom: 8px; overflow-wrap: anywhere; }

@@ -7,7 +7,7 @@ from typing import Any
 
 from diffalign.report.forest import axis, forest_range, interval_bar, verdict
 from diffalign.report.html import Markup, el, join
-from diffalign.report.numbers import compact, duration, interval_text, score, signed
+from diffalign.report.numbers import compact, digits_for, duration, interval_text, score, signed, typographic
 from diffalign.report.run_folder import RunFolder
 
 __all__ = ["backward_weight", "cost_table", "guidance_table", "reward_table", "task_table"]
@@ -19,9 +19,10 @@ def task_table(comparison: Entry) -> Markup:
     """Before, after, gain and interval per task, the overall row last, all intervals on one axis."""
     rows = [*comparison["tasks"].items(), ("overall", comparison["overall"])]
     limits = forest_range([entry for _, entry in rows])
+    digits = digits_for(comparison["overall"]["low"], comparison["overall"]["high"])
     drawn = el("th", axis(limits), class_="drawn roomy")
-    body = (_gain_row(name.replace("_", " "), entry, _bar(entry, limits)) for name, entry in rows[:-1])
-    total = _gain_row("overall", rows[-1][1], _bar(rows[-1][1], limits), class_="total")
+    body = (_gain_row(name.replace("_", " "), entry, _bar(entry, limits), digits=digits) for name, entry in rows[:-1])
+    total = _gain_row("overall", rows[-1][1], _bar(rows[-1][1], limits), digits=digits, class_="total")
     return _table([*_gain_head("task", comparison), drawn], [*body, total])
 
 
@@ -30,7 +31,7 @@ def reward_table(comparison: Entry, trained: Sequence[str]) -> Markup:
     rows = []
     for name, entry in comparison["rewards"].items():
         role = el("span", "trained on" if name in trained else "measured only", class_="hint")
-        rows.append(_gain_row(join(name, role), entry, digits=3))
+        rows.append(_gain_row(join(name, role), entry, digits=digits_for(entry["low"], entry["high"], 3)))
     return _table(_gain_head("reward", comparison), rows)
 
 
@@ -93,10 +94,10 @@ def _gain_row(
         "tr",
         el("th", name),
         el("td", str(entry.get("prompts", "")), class_="hint roomy"),
-        el("td", _minus(score(entry["before"], digits))),
-        el("td", _minus(score(entry["after"], digits))),
-        el("td", _minus(signed(entry["gain"], digits)), class_=verdict(entry)),
-        el("td", _minus(interval_text(entry["low"], entry["high"], digits))),
+        el("td", typographic(score(entry["before"], digits))),
+        el("td", typographic(score(entry["after"], digits))),
+        el("td", typographic(signed(entry["gain"], digits)), class_=verdict(entry)),
+        el("td", typographic(interval_text(entry["low"], entry["high"], digits))),
         last,
         class_=class_,
     )
@@ -112,7 +113,9 @@ def _guidance_cell(evaluation: Entry, scale: str) -> Markup:
     entry = evaluation["guidance"].get(scale) or {}
     best = evaluation.get("best_guidance")
     return el(
-        "td", score(entry.get("overall")), class_="best" if best is not None and float(scale) == float(best) else None
+        "td",
+        typographic(score(entry.get("overall"))),
+        class_="best" if best is not None and float(scale) == float(best) else None,
     )
 
 
@@ -134,8 +137,3 @@ def _cost_row(
     )
     cells = join(*(el("td", text) for text in always), *(el("td", text, class_="roomy") for text in roomy))
     return el("tr", el("th", phase), cells, class_=class_)
-
-
-def _minus(text: str) -> str:
-    """Minus signs as wide as plus signs."""
-    return text.replace("-", "−")

@@ -57,8 +57,13 @@ def health_panels(metrics: Metrics) -> list[Markup]:
 
 
 def step_index_panels(metrics: Metrics) -> list[Markup]:
-    """Ratio and clip panels with one line per denoising step index, blue (first, noisiest) to orange (last)."""
-    found = ((spec, metrics.per_index(spec.key)) for spec in BY_INDEX)
+    """Ratio and clip panels with one line per denoising step index, blue (first, noisiest) to orange (last).
+
+    Of each roll-out its last update is drawn: the first one has ratio 1 by construction, and all of them in one line
+    would be a comb.
+    """
+    ends = metrics.rollout_ends()
+    found = ((spec, ends.per_index(spec.key)) for spec in BY_INDEX)
     return [_by_index(spec, lines, last_step(metrics)) for spec, lines in found if lines]
 
 

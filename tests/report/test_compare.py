@@ -89,6 +89,11 @@ def test_nothing_scored_is_refused():
         compare(evaluation([None, None]), evaluation([0.5, 0.5]))
 
 
+def test_a_narrow_interval_is_not_rounded_away():
+    entry = {"before": 0.0612, "after": 0.0616, "gain": 0.0004, "low": 0.0001, "high": 0.0007}
+    assert headline({"overall": entry}) == "overall 0.0612 -> 0.0616 (+0.0004, 95% CI [0.0001, 0.0007])"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "low", "high", "text"),
     [

@@ -39,3 +39,8 @@ def test_bar_dot_and_zero_are_in_order_and_inside():
 def test_axis_names_the_sides_of_zero():
     labels = [text.text for text in ET.fromstring(axis((-0.12, 0.25))).findall("text")]
     assert labels == ["−0.1", "0", "+0.1", "+0.2"]
+
+
+def test_tiny_gains_keep_their_size_on_the_axis():
+    labels = [text.text for text in ET.fromstring(axis((0.0, 0.0009))).findall("text")]
+    assert [float(label) for label in labels] == pytest.approx([0, 0.0002, 0.0004, 0.0006, 0.0008])

@@ -78,6 +78,12 @@ def test_series_per_step_index_in_numeric_order(write):
     assert list(found.items()) == [(0, [(1, 0.0)]), (2, [(1, 2.0)]), (10, [(1, 10.0)])]
 
 
+def test_the_last_step_of_each_rollout(write):
+    rows = [step(1, rollout=0), step(2, rollout=0), step(3, rollout=1), step(4, rollout=1)]
+    assert [row["step"] for row in read_metrics(write(*rows)).rollout_ends().steps] == [2, 4]
+    assert len(read_metrics(write(step(1), step(2))).rollout_ends().steps) == 2
+
+
 def test_reward_names_may_hold_slashes(write):
     row = {"reward/a/b.py:f/mean": 1.0, "reward/jpeg/mean": 2.0, "reward/jpeg/std": 1.0, "reward/only_std/std": 1.0}
     assert read_metrics(write(step(1, **row))).reward_names() == ["a/b.py:f", "jpeg"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffalign.report.numbers import compact, duration, interval_text, score, signed, typographic
+from diffalign.report.numbers import compact, digits_for, duration, interval_text, score, signed, typographic
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,23 @@ def test_zero_has_no_minus_sign():
 @pytest.mark.parametrize("missing", [None, float("nan"), float("inf")])
 def test_missing_numbers_are_dashes(missing):
     assert score(missing) == signed(missing) == "–"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "digits"),
+    [
+        (0.06, 0.14, 2),
+        (0.1, 0.11, 2),
+        (0.1, 0.109, 3),
+        (-0.0002, 0.0002, 4),
+        (0, 1e-9, 5),
+        (0.1, 0.1, 2),
+        (-40, 900, 2),
+    ],
+)
+def test_narrow_intervals_get_the_digits_to_be_seen(low, high, digits):
+    assert digits_for(low, high) == digits
+    assert low == high or digits == 5 or interval_text(low, high, digits)[1:-1].split(", ")[0] != score(high, digits)
 
 
 def test_typographic_signs():

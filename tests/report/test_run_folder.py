@@ -53,6 +53,13 @@ def test_evaluations_that_do_not_belong_together_are_named(run_dir):
     assert any("num_inference_steps" in sentence for sentence in run.missing)
 
 
+def test_a_comparison_that_was_not_asked_for_is_not_missed(tmp_path):
+    (tmp_path / "config.yaml").write_text("compare: false\n")
+    (tmp_path / "metrics.jsonl").write_text('{"event": "step", "step": 1}\n')
+    (sentence,) = read_run(tmp_path).missing
+    assert "compare: false" in sentence
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", '{"prompts": 3}'])
 def test_files_of_another_form_are_named(run_dir, content):
     (run_dir / "evaluation/comparison.json").write_text(content)

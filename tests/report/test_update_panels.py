@@ -62,5 +62,11 @@ def test_other_metrics_by_step_index_have_a_panel(key):
     assert len(step_index_panels(rows(**{f"{key}/0": 0.1, f"{key}/7": 0.2}))) == 1
 
 
+def test_the_last_update_of_a_rollout_is_drawn():
+    steps = [{"event": "step", "step": i, "rollout": i // 2, "ratio/std/0": 0.1 * (i % 2)} for i in range(6)]
+    (panel,) = step_index_panels(Metrics(steps=steps))
+    assert "[[1, 0.1], [3, 0.1], [5, 0.1]]" in panel
+
+
 def test_totals_alone_give_no_panel_by_step_index():
     assert step_index_panels(rows(**{"ratio/mean": 1.0})) == []
