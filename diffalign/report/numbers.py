@@ -32,9 +32,12 @@ def gain_text(gain: float, low: float, high: float, level: float = 0.95, digits:
 
 
 def digits_for(low: float, high: float, least: int = 2) -> int:
-    """Decimals that show an interval of this width as one: `least`, more (up to 5) where it is narrower than 0.01."""
+    """Decimals that show an interval of this width as one: `least`, more (up to 5) where it is narrower than 0.01.
+
+    Below 1e-6 it is rounding, not an interval.
+    """
     width = high - low
-    return least if width <= 0 else max(least, min(5, math.ceil(-math.log10(width) - 1e-9)))
+    return least if width < 1e-6 else max(least, min(5, math.ceil(-math.log10(width) - 1e-9)))
 
 
 def compact(value: float) -> str:
