@@ -224,6 +224,12 @@ class PolicyGradientTrainer(BaseTrainer):
 
     def checks(self, batch: Batch) -> Iterator[Check]:
         """Ratio 1 at each recorded step before the first update; a KL term that has a gradient."""
+        yield Check(
+            "no dropout in updates",
+            self.args.lora_dropout == 0,
+            f"lora_dropout {self.args.lora_dropout:g}",
+            "The roll-out has none, so ratios leave 1 as soon as the LoRA does something: set lora_dropout to 0.",
+        )
         if not batch.mine:
             return  # more processes than micro-batches: this one has nothing to look at
         micro = next(iter(batch.mine.values()))
