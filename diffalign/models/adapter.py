@@ -60,6 +60,11 @@ class Adapter(ABC):
         parts = self.pipeline.components.items()
         return [m for name, m in parts if isinstance(m, nn.Module) and name != self.denoiser_name]
 
+    @property
+    def call_arguments(self) -> dict[str, Any]:
+        """What a plain call of the pipeline needs beside a prompt, to be the model that this policy is."""
+        return {}
+
     def schedule(self, num_inference_steps: int) -> Schedule:
         """The levels of the pipeline's scheduler with this many steps (shift and mu applied)."""
         scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)

@@ -50,6 +50,12 @@ class StableDiffusion3Adapter(Adapter):
         limit = PIPELINE_T5_TOKENS if tokenizer is None else min(PIPELINE_T5_TOKENS, tokenizer.model_max_length)
         self.max_sequence_length = max_sequence_length or int(limit)
 
+    @property
+    def call_arguments(self) -> dict[str, Any]:
+        """The T5 length, where it is not the pipeline's own."""
+        own = self.max_sequence_length == PIPELINE_T5_TOKENS
+        return {} if own else {"max_sequence_length": self.max_sequence_length}
+
     def _prediction(self) -> str:
         return "flow"
 

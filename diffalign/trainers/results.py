@@ -77,7 +77,7 @@ class Results:
         trainer = self.trainer
         if trainer.accelerator.is_main_process:
             page = write_report(trainer.folder)
-            write_card(trainer.folder, base_model=trainer.args.pretrained_model_name_or_path)
+            self._card()
             print(page)
             if self.headline:
                 print(self.headline)
@@ -90,11 +90,21 @@ class Results:
         folder = self.trainer.folder
         if not self.trainer.accelerator.is_main_process:
             return repo_id
-        write_card(folder, base_model=self.trainer.args.pretrained_model_name_or_path, name=repo_id)
+        self._card(repo_id)
         api = HfApi()
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         api.upload_folder(repo_id=repo_id, folder_path=str(folder), ignore_patterns=["checkpoint-*", ".checkpoint-*"])
         return str(address)
+
+    def _card(self, name: str | None = None) -> None:
+        """The model card; its example calls the pipeline as the policy does."""
+        trainer = self.trainer
+        write_card(
+            trainer.folder,
+            base_model=trainer.args.pretrained_model_name_or_path,
+            name=name,
+            call_kwargs=trainer.policy.call_arguments,
+        )
 
     def _evaluate(self, name: str) -> dict[str, Any]:
         trainer, found = self.trainer, {}
