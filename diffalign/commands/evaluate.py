@@ -93,11 +93,21 @@ def rewards_of(args: argparse.Namespace, before: dict[str, Any] | None) -> dict[
 
 
 def _measured(before: dict[str, Any] | None) -> list[str]:
-    """Names of the rewards in another evaluation, its score first."""
+    """Names of the rewards in another evaluation, its score first.
+
+    Raises:
+        ValueError: a reward calls itself by another name than the registry does.
+    """
     if not before or not before["prompts"]:
         return []
-    names = [before.get("suite"), *(before["prompts"][0].get("rewards") or {})]
-    return [str(name) for name in dict.fromkeys(names) if name]
+    from diffalign.rewards import registry
+
+    found = [before.get("suite"), *(before["prompts"][0].get("rewards") or {})]
+    names = [str(name) for name in dict.fromkeys(found) if name]
+    unknown = [name for name in names if name not in registry.names()]
+    if unknown:
+        raise ValueError(f"the other evaluation measured {', '.join(unknown)}: say by --reward_funcs how to get it")
+    return names
 
 
 def read_evaluation(name: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         Trainer(args=config).train(resume_from_checkpoint=config.resume_from_checkpoint)
     except KeyboardInterrupt:
-        print(interruption(config), file=sys.stderr)
+        print(f"\n{interruption(config)}", file=sys.stderr)
         return INTERRUPTED
     return 0
 

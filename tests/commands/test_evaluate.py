@@ -137,6 +137,12 @@ def test_a_file_that_is_no_evaluation_is_refused(evaluate, tmp_path, text, messa
     assert message in evaluate("--against", tmp_path / "e.json").err
 
 
+def test_a_reward_that_the_registry_does_not_know_is_asked_for(evaluate, tmp_path):
+    write_evaluation(evaluation(0.5), tmp_path / "e.json")
+    outcome = evaluate("--against", tmp_path / "e.json")
+    assert outcome.status == 2 and "measured mine, other: say by --reward_funcs" in outcome.err
+
+
 def test_evaluations_of_other_noise_are_not_compared(evaluate, tmp_path):
     write_evaluation(evaluation(0.5, suite="shapes_strict"), tmp_path / "e.json")
     outcome = evaluate(*FAST, "--reward_funcs", "shapes_strict", "--against", tmp_path / "e.json")
