@@ -1,0 +1,171 @@
+"""What a run leaves behind: evaluations, comparison, report, card, weights that plain diffusers takes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from huggingface_hub.utils import filter_repo_objects
+
+from diffalign.models import adapt
+from diffalign.sampling import make_plan, ode, rollout
+from tests.tiny_pipelines import tiny_sd, tiny_sd3
+from tests.trainers.small_runs import DDPO, RECORDS, disturb, events
+
+COMPARE = {"compare": True, "eval_images_per_prompt": 2, "eval_guidance_scales": [1.0, 2.0], "eval_records": RECORDS}
+
+
+def pictures(pipeline):
+    policy = pipeline if hasattr(pipeline, "denoiser") else adapt(pipeline)
+    plan = make_plan(ode(policy.schedule(3)))
+    return rollout(policy, plan, [record["prompt"] for record in RECORDS], [1, 2]).images
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_before_and_after_are_measured_alike_and_compared(make, folder, capsys):
+    trainer = make(**COMPARE, eval_steps=2, max_train_steps=4)
+    trainer.train()
+    assert {
+        "config.yaml",
+        "metrics.jsonl",
+        "report.html",
+        "README.md",
+        "pytorch_lora_weights.safetensors",
+        "evaluation/before.json",
+        "evaluation/after.json",
+        "evaluation/comparison.json",
+        "images/before.png",
+        "images/after.png",
+    } <= files(folder)
+    before, after = (json.loads((folder / "evaluation" / f"{name}.json").read_text()) for name in ("before", "after"))
+    assert (before["step"], after["step"]) == (0, 4)
+    for key in ("suite", "seeds", "num_inference_steps", "images_per_prompt"):
+        assert before[key] == after[key]
+    assert before["prompts"] != after["prompts"]
+    lines = events(folder, "evaluation")
+    marks = [(line["step"], line.get("protocol")) for line in lines]
+    assert marks == [(0, "before"), (2, None), (4, None), (4, "after")]
+    assert all(line["guidance"] == before["best_guidance"] for line in lines[:3])
+    assert lines[0]["overall"] == before["guidance"][str(before["best_guidance"])]["overall"]
+    assert all(line["reward/redness/mean"] is not None for line in lines[1:3])
+    printed = capsys.readouterr().out.strip().splitlines()
+    assert printed[0] == str(folder / "report.html") and printed[1].startswith("overall ")
+
+
+def test_before_is_the_model_as_it_came(make, folder):
+    trainer = make(**COMPARE)
+    untouched = pictures(tiny_sd3())
+    assert torch.equal(pictures(trainer.policy), untouched)
+    trainer.train()
+    again = make(**COMPARE, name="again", learning_rate=5e-2)
+    again.train()
+    first, second = (
+        json.loads((where / "evaluation" / "before.json").read_text()) for where in (folder, folder.parent / "again")
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize(("build", "keys"), [(tiny_sd3, {}), (tiny_sd, DDPO)])
+def test_plain_diffusers_loads_the_lora_and_gives_the_trained_images(make, folder, build, keys):
+    trainer = make(build(), **keys, learning_rate=5e-2)
+    trainer.train()
+    plain = build()
+    plain.load_lora_weights(str(folder))
+    trained = pictures(trainer.policy)
+    assert torch.allclose(pictures(plain), trained, atol=1e-6)
+    assert float((trained - pictures(build())).abs().max()) > 1e-4
+
+
+def test_with_averages_the_averaged_weights_are_saved_and_evaluated(make, folder):
+    trainer = make(**COMPARE, learning_rate=5e-2, ema_decay=0.5, max_train_steps=6)
+    trainer.train()
+    raw = pictures(trainer.policy)
+    with trainer.averaged():
+        averaged = pictures(trainer.policy)
+        found = trainer.results._measure([1.0, 2.0], 2)
+    assert torch.equal(pictures(trainer.policy), raw)
+    plain = tiny_sd3()
+    plain.load_lora_weights(str(folder))
+    assert torch.allclose(pictures(plain), averaged, atol=1e-6)
+    assert float((raw - averaged).abs().max()) > 1e-5
+    after = json.loads((folder / "evaluation" / "after.json").read_text())
+    assert found["prompts"] == after["prompts"]
+
+
+def test_full_fine_tuning_saves_a_pipeline(make, folder):
+    trainer = make(lora_r=0, learning_rate=1e-3)
+    trainer.train()
+    again = type(trainer.policy.pipeline).from_pretrained(str(folder))
+    assert torch.allclose(pictures(again), pictures(trainer.policy), atol=1e-6)
+    assert (folder / "README.md").exists() and not (folder / "pytorch_lora_weights.safetensors").exists()
+
+
+def test_save_model_writes_where_it_is_told(make, folder, tmp_path):
+    trainer = make()
+    disturb(trainer)
+    trainer.save_model(tmp_path / "elsewhere")
+    assert files(tmp_path / "elsewhere") == {"pytorch_lora_weights.safetensors"} and not folder.exists()
+
+
+def test_a_resumed_comparison_needs_its_beginning(make, folder):
+    make(max_train_steps=2).train()
+    with pytest.raises(ValueError, match=r"compare is on, but .* resume with compare: false"):
+        make(max_train_steps=4, **COMPARE).train("latest")
+    make(max_train_steps=4).train("latest")
+    make(name="other", max_train_steps=2, **COMPARE).train()
+    before = (folder.parent / "other" / "evaluation" / "before.json").read_text()
+    make(name="other", max_train_steps=4, **COMPARE).train("latest")
+    assert (folder.parent / "other" / "evaluation" / "before.json").read_text() == before
+
+
+def test_pictures_are_made_in_batches(make, monkeypatch):
+    trainer = make(**COMPARE, per_device_train_batch_size=1)
+    seen = []
+    real = trainer.policy.predict
+    trainer.policy.predict = lambda x, *args: (seen.append(len(x)), real(x, *args))[1]
+    trainer.folder.mkdir()
+    trainer.results._pictures("before", 1.0)
+    assert set(seen) == {1} and len(seen) == 2 * 3
+
+
+class Hub:
+    """Stands for HfApi: remembers what it was asked."""
+
+    calls: list[tuple] = []
+
+    def create_repo(self, repo_id, **options):
+        Hub.calls.append(("create", repo_id, options))
+        return f"https://example.org/{repo_id}"
+
+    def upload_folder(self, *, repo_id, folder_path, ignore_patterns):
+        Hub.calls.append(("upload", repo_id, folder_path, ignore_patterns))
+
+
+def test_push_uploads_the_run_without_checkpoints_or_token(make, folder, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
+    Hub.calls = []
+    trainer = make(checkpointing_steps=2)
+    trainer.train()
+    assert trainer.push_to_hub("someone/red", private=True) == "https://example.org/someone/red"
+    create, upload = Hub.calls
+    assert create == ("create", "someone/red", {"private": True, "exist_ok": True})
+    sent = set(filter_repo_objects(sorted(files(folder)), ignore_patterns=upload[3]))
+    assert upload[2] == str(folder) and any(name.startswith("checkpoint-2") for name in files(folder))
+    assert {"pytorch_lora_weights.safetensors", "config.yaml", "README.md", "report.html"} <= sent
+    assert not [name for name in sent if "checkpoint" in name]
+    assert not [name for name in files(folder) if b"hf_verysecret" in (folder / name).read_bytes()]
+    assert "someone/red" in (folder / "README.md").read_text()
+
+
+def test_the_card_names_the_model_that_was_given(make, folder, tmp_path):
+    tiny_sd3().save_pretrained(tmp_path / "my-model")
+    make(str(tmp_path / "my-model")).train()
+    assert "my-model" in (folder / "README.md").read_text()
+    make(name="object").train()
+    text = (folder.parent / "object" / "README.md").read_text()
+    assert "StableDiffusion3Pipeline" in text and "shapes-flow" not in text
