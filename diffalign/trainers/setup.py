@@ -29,9 +29,8 @@ def described(args: RunConfig, model: Any, reward_funcs: Any) -> RunConfig:
         args = replace(args, pretrained_model_name_or_path=str(model))
     elif model is not None:
         pipeline = model.pipeline if isinstance(model, Adapter) else model
-        args = replace(
-            args, pretrained_model_name_or_path=str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)
-        )
+        loaded_from = getattr(pipeline, "config", {}).get("_name_or_path")
+        args = replace(args, pretrained_model_name_or_path=str(loaded_from or type(pipeline).__name__))
     names = [
         source if isinstance(source, str) else str(getattr(source, "name", getattr(source, "__name__", source)))
         for source in _listed(reward_funcs or [])

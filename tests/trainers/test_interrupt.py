@@ -1,0 +1,45 @@
+"""The first Ctrl-C is remembered, the second one acts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from diffalign.trainers.interrupt import graceful_interrupt
+
+
+def ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_first_is_an_event_the_second_an_interrupt(capsys):
+    with graceful_interrupt() as event:
+        assert not event.is_set()
+        ctrl_c()
+        assert event.is_set() and "again to stop at once" in capsys.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            ctrl_c()
+
+
+def test_the_handler_that_was_there_comes_back():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ValueError, match="inside"), graceful_interrupt():
+        assert signal.getsignal(signal.SIGINT) is not before
+        raise ValueError("inside")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_outside_the_main_thread_it_is_an_event_that_never_comes():
+    seen = []
+
+    def work():
+        with graceful_interrupt() as event:
+            seen.append(event.is_set())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]
