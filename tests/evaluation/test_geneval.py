@@ -150,8 +150,8 @@ def random_image(rng: random.Random) -> list[Detection]:
     out = []
     for _ in range(rng.randint(0, 7)):
         x, y = rng.uniform(0, 80), rng.uniform(0, 80)
-        color = rng.choice(["red", "blue", None])
-        out.append(found(rng.choice(["dog", "cat"]), rng.choice([0.25, 0.5, 0.95, 0.97]) + rng.random() / 100, (x, y, x + 15, y + 15), color))
+        score = rng.choice([0.25, 0.5, 0.95, 0.97]) + rng.random() / 100  # no ties: their order would be the caller's
+        out.append(found(rng.choice(["dog", "cat"]), score, (x, y, x + 15, y + 15), rng.choice(["red", "blue", None])))
     return out
 
 

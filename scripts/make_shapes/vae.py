@@ -1,0 +1,118 @@
+"""Trains the shapes autoencoder: ``python scripts/make_shapes/vae.py OUT [--minutes 6]``.
+
+AutoencoderKL, factor 4, 8 latent channels; L1 + squared error + 1e-3 KL; the learning rate falls to zero over the run.
+The latents' scale is measured at the end and kept as ``scaling_factor``, so that scaled latents have unit variance.
+
+``--init FOLDER`` trains the decoder alone, on the latents of FOLDER's encoder: a model of those latents stays valid. It
+sees empty scenes too (a decoder that never did draws a grid in their place), and latents with noise of up to 0.3
+standard deviations, as a sampler leaves them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+from diffusers import AutoencoderKL
+from pool import scene_pool
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffalign.evaluation import geneval
+from diffalign.evaluation.geneval_prompts import TAGS
+from diffalign.shapes import detect, prompts, render_batch, sample_scene
+
+
+def build() -> AutoencoderKL:
+    """The untrained autoencoder."""
+    blocks = 3
+    return AutoencoderKL(
+        block_out_channels=(32, 64, 96),
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        layers_per_block=1,
+        latent_channels=8,
+        norm_num_groups=8,
+        sample_size=32,
+        shift_factor=0.0,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        mid_block_add_attention=False,
+    )
+
+
+@torch.no_grad()
+def agreement(vae: AutoencoderKL, repeats: int = 2) -> dict[str, float]:
+    """Per-task score of held-out scenes that went through the autoencoder."""
+    lines = prompts("heldout") * repeats
+    generator = torch.Generator().manual_seed(1)
+    images = render_batch([sample_scene(line, generator) for line in lines])
+    decoded = [vae.decode(vae.encode(part * 2 - 1).latent_dist.mode()).sample for part in images.split(96)]
+    found = detect(torch.cat(decoded) / 2 + 0.5)
+    verdicts = [(line["tag"], geneval.correct(d, line)) for d, line in zip(found, lines, strict=True)]
+    return {tag: sum(ok for t, ok in verdicts if t == tag) / sum(t == tag for t, _ in verdicts) for tag in TAGS}
+
+
+def whole_loss(vae: AutoencoderKL, x: Tensor) -> Tensor:
+    """Reconstruction through sampled latents, with a little KL."""
+    posterior = vae.encode(x).latent_dist
+    y = vae.decode(posterior.sample()).sample.float()
+    return F.l1_loss(y, x) + F.mse_loss(y, x) + 1e-3 * posterior.kl().mean() / posterior.mean[0].numel()
+
+
+def decoder_loss(vae: AutoencoderKL, x: Tensor) -> Tensor:
+    """Reconstruction from noisy fixed latents; the first sixteenth of the batch is empty scenes."""
+    empty = len(x) // 16
+    x[:empty] = (torch.rand(empty, 1, 1, 1) - 0.5) * 0.12
+    with torch.no_grad():
+        latents = vae.encode(x).latent_dist.mode()
+        width = torch.rand(len(x), 1, 1, 1) * 0.3 / vae.config.scaling_factor
+        latents = latents + width * torch.randn_like(latents)
+    y = vae.decode(latents).sample.float()
+    return F.l1_loss(y, x) + F.mse_loss(y, x)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out")
+    parser.add_argument("--minutes", type=float, default=7)
+    parser.add_argument("--steps", type=int, default=0, help="fixed number of steps instead of minutes (reproducible)")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--pool", type=int, default=20000)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", help="autoencoder whose encoder is kept while the decoder trains on")
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    images, _ = scene_pool(args.pool, args.seed)
+    vae = AutoencoderKL.from_pretrained(args.init) if args.init else build()
+    trained, loss_of = (vae.decoder, decoder_loss) if args.init else (vae, whole_loss)
+    print(f"{sum(p.numel() for p in vae.parameters()):,} parameters, {len(images)} scenes", flush=True)
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    start, step, share = time.time(), 0, 0.0
+    while share < 1:
+        share = step / args.steps if args.steps else (time.time() - start) / (60 * args.minutes)
+        for group in optimizer.param_groups:
+            group["lr"] = args.rate * min(1, (step + 1) / 100) * max(0.01, 1 - share)
+        pick = torch.randint(len(images), (args.batch,))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(vae, images[pick].float() / 127.5 - 1)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        if step % 200 == 0:
+            print(f"step {step} {time.time() - start:.0f}s loss {loss.item():.4f}", flush=True)
+    if not args.init:
+        with torch.no_grad():
+            latents = [vae.encode(part.float() / 127.5 - 1).latent_dist.mode() for part in images[:2000].split(100)]
+        vae.register_to_config(scaling_factor=1 / torch.cat(latents).std().item())
+    print(f"scaling_factor {vae.config.scaling_factor:.4f}", agreement(vae, 4), flush=True)
+    vae.save_pretrained(args.out)
+
+
+if __name__ == "__main__":
+    main()
