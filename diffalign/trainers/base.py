@@ -73,6 +73,7 @@ class BaseTrainer(ABC):
         self.eval_rewards = setup.rewards(self.args.eval_rewards, self.args.reward_kwargs) | self.rewards
         self.steps_per_rollout = self._steps_per_rollout()
         self.accelerator = Accelerator(
+            cpu=not torch.accelerator.is_available(),  # else processes launched on a CPU would not find each other
             mixed_precision=self.args.mixed_precision,
             log_with=list(self.args.report_to) or None,
             project_dir=self.args.output_dir,
