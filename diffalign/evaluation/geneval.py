@@ -114,7 +114,8 @@ def explain(detections: Sequence[Detection], line: Line, *, colour_fn: ColourFn 
         line: GenEval metadata.
         colour_fn: names an object's colour; default ``Detection.color``.
     """
-    objects, reasons, groups = keep(detections, line), [], []
+    objects, reasons = keep(detections, line), []
+    groups: list[Group | None] = []
     for clause in line.get("include", ()):
         found = objects.get(clause["class"], [])[: clause["count"]]
         failure = _clause_failure(clause, found, groups, colour_fn or own_color)
@@ -155,7 +156,8 @@ def soft(detections: Sequence[Detection], line: Line, *, colour_fn: ColourFn | N
 
     It is 1 exactly when ``correct`` holds, and never negative, so one badly crowded image cannot outweigh a group.
     """
-    objects, credits, groups = keep(detections, line), [], []
+    objects, credits = keep(detections, line), []
+    groups: list[Group | None] = []
     for clause in line.get("include", ()):
         count = clause["count"]
         found = objects.get(clause["class"], [])[:count]
@@ -188,7 +190,8 @@ def soft_reference(detections: Sequence[Detection], line: Line, *, colour_fn: Co
 
 def _reference(detections: Sequence[Detection], line: Line, colour_fn: ColourFn) -> tuple[list[float], bool]:
     """Credits and strict verdict of the reward server's form."""
-    objects, credits, groups = keep(detections, line), [], []
+    objects, credits = keep(detections, line), []
+    groups: list[Group | None] = []
     for clause in line.get("include", ()):
         found = objects.get(clause["class"], [])
         clause_credits, matched = _reference_clause(clause, found, groups, colour_fn)

@@ -82,7 +82,7 @@ def test_shapes_of_sizes_the_world_does_not_draw_are_refused(x, radius):
 
 def test_a_long_bar_is_not_a_square():
     image = torch.full((1, 3, 32, 32), 0.5)
-    image[:, :, 12:18, 4:28] = torch.tensor(COLOURS["red"])[:, None, None]
+    image[:, :, 12:20, 8:24] = torch.tensor(COLOURS["red"])[:, None, None]
     assert confident(detect(image)[0]) == []
 
 
