@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,13 @@ from tests.trainers.small_runs import redness, small_trainer, snapshot
 def slow_redness(images: torch.Tensor, prompts: list[str], metadata: list[dict[str, Any]]) -> torch.Tensor:
     """Redness after a while, so that a signal finds the run in the middle of a roll-out."""
     time.sleep(0.3)
+    return redness(images, prompts, metadata)
+
+
+def interrupting(images: torch.Tensor, prompts: list[str], metadata: list[dict[str, Any]]) -> torch.Tensor:
+    """Redness; the second process alone is interrupted."""
+    if os.environ.get("RANK") == "1":
+        os.kill(os.getpid(), signal.SIGINT)
     return redness(images, prompts, metadata)
 
 
@@ -49,11 +57,17 @@ def hang_in_save(number: int) -> None:
 
 
 def main() -> None:
-    """Keys of the JSON: resume, hang_in_save, rewards ("redness", "slow", "several"); the rest configures the run."""
+    """Keys of the JSON: resume, hang_in_save, rewards (a key of `kinds`); the rest configures the run."""
     folder, keys = Path(sys.argv[1]), json.loads(sys.argv[2])
     resume, hang = keys.pop("resume", None), keys.pop("hang_in_save", 0)
     group = GroupReward(brightness, name="brightness")
-    chosen = {"redness": redness, "slow": slow_redness, "several": [group, patchy]}[keys.pop("rewards", "redness")]
+    kinds = {
+        "redness": redness,
+        "slow": slow_redness,
+        "interrupting": interrupting,
+        "several": [group, patchy],
+    }
+    chosen = kinds[keys.pop("rewards", "redness")]
     if hang:
         hang_in_save(hang)
     trainer = small_trainer(folder, rewards=chosen, **keys)

@@ -111,3 +111,11 @@ def test_any_number_of_processes_makes_the_same_update(tmp_path, count):
             assert lines[1][key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
     assert lines[0]["reward/patchy/nan"] > 0
     assert [path.name for path in (tmp_path / "many").glob("checkpoint-*")] == ["checkpoint-1"]
+
+
+def test_an_interrupt_of_one_process_stops_them_all_after_the_same_roll_out(tmp_path):
+    process = start(tmp_path / "many", torchrun(2), max_train_steps=12, rewards="interrupting")
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode != 0 and out.count("KeyboardInterrupt: stopped at step 2") >= 1, out[-3000:]
+    assert [path.name for path in (tmp_path / "many").glob("checkpoint-*")] == ["checkpoint-2"]
+    assert [line["step"] for line in events(tmp_path / "many")] == [1, 2]
