@@ -59,13 +59,14 @@ def make_trainer(policy: Adapter, images: int, folder: str) -> PolicyGradientTra
             "lora_r": 8,
             "output_dir": folder,
             "max_train_steps": 1,
+            "eval_dataset": "none",
         }
     )
 
     def reward(pictures: Any, prompts: Any, metadata: Any) -> Any:
         return pictures[:, 0].mean((1, 2)) - pictures[:, 1].mean((1, 2))
 
-    return PolicyGradientTrainer(policy, args, [reward], list(PROMPTS), [])
+    return PolicyGradientTrainer(policy, args, [reward], list(PROMPTS))
 
 
 def gradients(trainer: PolicyGradientTrainer) -> torch.Tensor:
@@ -156,7 +157,9 @@ def main() -> None:
             times["literal train"].append(seconds(lambda: literal_train(trainer, samples, advantages)))
         report(times, options.images)
         policy.meter.drain()
-        ours_train(trainer, trainer.collect(0))
+        collected = trainer.collect(0)
+        with policy.meter.phase("train"):
+            ours_train(trainer, collected)
         print(
             "model evaluations per image:", json.dumps({k: v / options.images for k, v in policy.meter.drain().items()})
         )
