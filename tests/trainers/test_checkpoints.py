@@ -76,6 +76,23 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch, where, e
         assert torch.equal(load_checkpoint(path)[0]["a.weight"], WEIGHTS["a.weight"])
 
 
+def test_a_checkpoint_that_could_not_be_replaced_is_put_back(tmp_path, monkeypatch):
+    save(tmp_path, 5)
+    calls, real = [], checkpoints.os.replace
+
+    def replace(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, target)
+
+    monkeypatch.setattr(checkpoints.os, "replace", replace)
+    with pytest.raises(OSError, match="could not be written"):
+        save(tmp_path, 5, weights={"a.weight": torch.zeros(2, 3)})
+    assert names(tmp_path) == ["checkpoint-5"]
+    assert torch.equal(load_checkpoint(tmp_path / "checkpoint-5")[0]["a.weight"], WEIGHTS["a.weight"])
+
+
 @pytest.mark.parametrize("part", ["weights", "tensors", "state"])
 def test_a_file_that_really_does_not_fit(tmp_path, part):
     save(tmp_path, 4)

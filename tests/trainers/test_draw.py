@@ -94,6 +94,7 @@ def test_branches_of_a_prefix_are_neighbours_in_their_group():
     assert found.samples == 18 and len(found.seeds) == 6 and found.copies == 3
     assert found.sample_rows(torch.tensor([0, 4])).tolist() == [0, 1, 2, 12, 13, 14]
     assert found.record_of.tolist() == [0, 0, 1, 1, 2, 2]
+    assert [r["prompt"] for r in found.sample_records] == [r["prompt"] for r in found.records for _ in range(6)]
 
 
 @pytest.mark.parametrize("branches", [1, 3])

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from diffalign.trainers import checkpoints
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
@@ -53,6 +54,19 @@ def test_a_run_killed_after_a_checkpoint_goes_on_from_it(make, folder):
     resumed = make(name="killed", **keys, resume_from_checkpoint="checkpoint-4")
     assert same(finished(resumed), whole)
     assert events(folder.parent / "killed") == events(folder.parent / "whole")
+
+
+def test_the_global_generator_goes_on_where_it_was(make, folder):
+    def lucky(images, prompts, metadata):
+        return torch.rand(len(images))
+
+    torch.manual_seed(5)
+    make(name="whole", rewards=lucky, max_train_steps=4).train()
+    torch.manual_seed(5)
+    make(rewards=lucky, max_train_steps=2).train()
+    torch.manual_seed(99)
+    make(rewards=lucky, max_train_steps=4).train("latest")
+    assert events(folder) == events(folder.parent / "whole")
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(make, folder):
