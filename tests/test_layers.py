@@ -33,7 +33,7 @@ BELOW_TRAINERS = {
 
 # part -> the parts of diffalign that it may import. A new part is a new row.
 LAYERS: dict[str, set[str]] = {
-    "losses": set(),
+    "losses": {"citations"},
     "sampling": set(),
     "evaluation": set(),
     "citations": set(),

@@ -1,0 +1,15 @@
+"""Published objectives by name, composed from the functions of :mod:`diffalign.losses`.
+
+::
+
+    from diffalign.losses import recipes
+
+    loss = recipes.get("simpo")(logp_w, logp_l, mask_w=mask_w, mask_l=mask_l, beta=2.0)
+    recipes.get("simpo").confidence                      # what its form rests on
+"""
+
+from __future__ import annotations
+
+from diffalign.losses.recipes.registry import Recipe, get, names, recipe
+
+__all__ = ["Recipe", "get", "names", "recipe"]
