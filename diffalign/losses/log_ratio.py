@@ -1,0 +1,130 @@
+"""Log-ratios of a policy against its references: what every preference, regression and implicit-reward form eats.
+
+Three functions of one shape, ``(logp, refs=(), *, coef, mask, weight, discount)``, for
+``r_t = m_t w_t discount**t (logp_t - sum_j c_j ref_jt)``:
+
+- :func:`token_log_ratio`: ``r_t``, like ``logp``;
+- :func:`log_ratio`: ``sum_t r_t``, ``(B,)``, the convention of DPO and nearly all others;
+- :func:`mean_log_ratio`: ``sum_t r_t / sum_t m_t``, ``(B,)`` (SimPO, AlphaPO, PRO, TRPA; TRL's IPO). Not divided by
+  the weights.
+
+A denoising step stands where a token stands. One value per item, ``logp (B,)`` (a surrogate at one sampled timestep,
+or an already summed log-prob), has nothing to reduce: all three then return the same. ``refs=()`` is the
+reference-free form. The sum carries beta 0.01 to 0.5, a mean over latent elements thousands:
+``beta_sum = beta_mean / (C H W)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from diffalign.losses.common import check_any_valid, check_floating, check_same_shape, keep
+
+Refs = Tensor | Sequence[Tensor]
+
+
+def _shares(n: int, coef: Sequence[float] | None) -> list[float]:
+    """Coefficients of ``n`` references, made to sum to 1; equal by default."""
+    coef = [1.0] * n if coef is None else list(coef)
+    if len(coef) != n:
+        raise ValueError(f"{len(coef)} coefficients for {n} references: give one for each")
+    if n and not sum(coef) > 0:
+        raise ValueError(f"coefficients of the references must have a positive sum, got {coef}")
+    return [c / sum(coef) for c in coef]
+
+
+def _against(logp: Tensor, refs: Refs, coef: Sequence[float] | None, mask: Tensor | None) -> Tensor:
+    """``logp - sum_j c_j ref_j``; masked entries become 0 before the subtraction, so that none is ``inf - inf``."""
+    refs = (refs,) if isinstance(refs, Tensor) else tuple(refs)
+    check_floating(logp=logp, **{f"refs[{j}]": ref for j, ref in enumerate(refs)})
+    check_same_shape(logp=logp, **{f"refs[{j}]": ref for j, ref in enumerate(refs)})
+    out = keep(logp, mask)
+    for share, ref in zip(_shares(len(refs), coef), refs, strict=True):
+        out = out - share * keep(ref.detach(), mask)
+    return out
+
+
+def _discounted(x: Tensor, discount: float) -> Tensor:
+    """``x`` ``(B, T)`` times ``discount**t``, the first step undiscounted."""
+    if not 0 < discount <= 1:
+        raise ValueError(f"discount must be in (0, 1], got {discount}")
+    if discount == 1:
+        return x
+    if x.ndim != 2:
+        raise ValueError("a discount needs one value per step, logp of shape (B, T), got one value per item")
+    return x * discount ** torch.arange(x.shape[1], dtype=x.dtype, device=x.device)
+
+
+def token_log_ratio(
+    logp: Tensor,
+    refs: Refs = (),
+    *,
+    coef: Sequence[float] | None = None,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    discount: float = 1.0,
+) -> Tensor:
+    """Return the log-ratio of each token or step, like ``logp``, fp32 (fp64 kept); masked entries are 0.
+
+    Args:
+        logp: ``(B, T)`` log-probs of the policy in nats, or ``(B,)``; the only input with a gradient.
+        refs: reference log-probs of the same shape, one tensor or several; ``()`` for none.
+        coef: one coefficient for each reference, renormalised to sum 1 (INPO ``(tau / eta, 1 - tau / eta)``; MNPO's
+            code does not renormalise, and without a history its reference has less than full weight). Default: equal.
+        mask: shape of ``logp``, 1 where valid.
+        weight: shape of ``logp``, detached (TGDPO, T-REG, span masks).
+        discount: in (0, 1]; step t counts ``discount**t``, t from 0 (CPL).
+
+    Raises:
+        ValueError: log-probs are integers, shapes differ, the coefficients do not match the references or do not sum
+            to more than 0, the mask has no valid entry, or the discount is out of range.
+    """
+    if logp.ndim not in (1, 2):
+        raise ValueError(f"log-probs must have shape (B,) or (B, T), got {tuple(logp.shape)}")
+    check_any_valid(mask)
+    out = _discounted(_against(logp, refs, coef, mask), discount)
+    if weight is not None:
+        check_same_shape(logp=logp, weight=weight)
+        out = out * keep(weight.detach(), mask)
+    return out
+
+
+def log_ratio(
+    logp: Tensor,
+    refs: Refs = (),
+    *,
+    coef: Sequence[float] | None = None,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    discount: float = 1.0,
+) -> Tensor:
+    """Return the summed log-ratio of each item, ``(B,)``; a row without a valid entry is 0.
+
+    Arguments as in :func:`token_log_ratio`. ``beta`` times this is the implicit reward of DPO, and of CDR (strong
+    against weak model), SR-PPO (fine-tuned against base) and RTO.
+    """
+    out = token_log_ratio(logp, refs, coef=coef, mask=mask, weight=weight, discount=discount)
+    return out if out.ndim == 1 else out.sum(1)
+
+
+def mean_log_ratio(
+    logp: Tensor,
+    refs: Refs = (),
+    *,
+    coef: Sequence[float] | None = None,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    discount: float = 1.0,
+) -> Tensor:
+    """Return the summed log-ratio over the number of valid entries, ``(B,)``; a row without a valid entry is 0.
+
+    Arguments as in :func:`token_log_ratio`. A constant per prompt no longer cancels between answers of other lengths.
+    """
+    out = token_log_ratio(logp, refs, coef=coef, mask=mask, weight=weight, discount=discount)
+    if out.ndim == 1:
+        return out
+    count = torch.ones_like(out) if mask is None else mask.bool().to(out.dtype)
+    return out.sum(1) / count.sum(1).clamp(min=1)
