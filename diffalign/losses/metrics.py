@@ -1,11 +1,11 @@
-"""What a policy-gradient run should log about its ratios. Everything here is detached."""
+"""What a run should log about its ratios and its pairs. Everything here is detached."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from diffalign.losses.common import expand_rows, keep, masked_mean
+from diffalign.losses.common import check_same_shape, expand_rows, keep, masked_mean
 from diffalign.losses.regularizers import k3
 
 
@@ -46,4 +46,39 @@ def policy_metrics(
         "log_ratio_abs_max": x.abs().max(),
         "approx_kl": masked_mean(k3(-x), mask),
         "ess": mean**2 / square.clamp(min=torch.finfo(square.dtype).tiny),
+    }
+
+
+def preference_metrics(
+    score_w: Tensor, score_l: Tensor, *, beta: float = 1.0, margin: float = 0.0, mask: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Summarise pairs as detached scalars (0-d tensors, fp32, fp64 kept).
+
+    Keys: ``accuracy`` (share of pairs with ``h = score_w - score_l > 0``, ties counting half), ``score_w_mean``,
+    ``score_l_mean``, ``gap_mean`` (of h), ``z_mean`` (of ``z = beta h - margin``) and ``prob_mean`` (of sigmoid(z)).
+
+    The first accuracy of a run says nothing: policy and reference are equal, so it is 1/2 here, as in diffusers'
+    script, and 0 in codes that leave ties out. Watch both means: both denoising errors can rise while the gap grows.
+
+    Args:
+        score_w: ``(B,)`` or ``(B, T)``, scores of the preferred items.
+        score_l: same shape, scores of the others.
+        beta: as in the loss.
+        margin: as in the loss.
+        mask: same shape, 1 where valid. With nothing valid every value is 0.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    check_same_shape(score_w=score_w, score_l=score_l)
+    winner, loser = keep(score_w.detach(), mask), keep(score_l.detach(), mask)
+    gap = winner - loser
+    z = beta * gap - margin
+    return {
+        "accuracy": masked_mean((gap.sign() + 1) / 2, mask),
+        "score_w_mean": masked_mean(winner, mask),
+        "score_l_mean": masked_mean(loser, mask),
+        "gap_mean": masked_mean(gap, mask),
+        "z_mean": masked_mean(z, mask),
+        "prob_mean": masked_mean(z.sigmoid(), mask),
     }
