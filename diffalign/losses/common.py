@@ -99,6 +99,21 @@ def check_any_valid(mask: Tensor | None) -> None:
         raise ValueError(f"the mask of shape {tuple(mask.shape)} has no valid entry")
 
 
+def check_groups(**tensors: Tensor) -> None:
+    """Refuse tensors that are not all of one shape ``(B, G)`` with at least one sample.
+
+    Raises:
+        ValueError: shapes differ or do not fit; all are said.
+    """
+    check_same_shape(**tensors)
+    for name, x in tensors.items():
+        if x.ndim != 2 or x.numel() == 0:
+            raise ValueError(
+                f"{name} must have shape (B, G) with at least one sample, got {tuple(x.shape)}; "
+                "pad ragged groups and mask them"
+            )
+
+
 def check_mask(x: Tensor, mask: Tensor | None) -> Tensor | None:
     """Return ``mask`` as bool.
 
@@ -146,6 +161,17 @@ def expand_rows(value: Tensor, like: Tensor) -> Tensor:
     if rows.ndim != like.ndim or rows.shape[0] != like.shape[0] or rows.shape[-1] not in (1, like.shape[-1]):
         raise ValueError(f"shape {tuple(value.shape)} does not fit {tuple(like.shape)}: give (B,), (B, 1) or (B, T)")
     return rows.expand_as(like)
+
+
+def per_row(value: float | Tensor, like: Tensor) -> Tensor:
+    """Return a number, ``()`` or one value per row as a tensor in the precision of ``like`` that broadcasts to it.
+
+    Args:
+        value: a number, ``()``, or a tensor as in :func:`expand_rows`; keeps its gradient.
+        like: ``(B,)`` or ``(B, T)``.
+    """
+    value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    return value if value.ndim == 0 else expand_rows(value, like)
 
 
 def _count(x: Tensor, mask: Tensor | None, dim: int | None = None) -> Tensor:

@@ -97,3 +97,24 @@ def test_moments_leave_out_what_was_not_scored_and_do_not_change_their_input() -
     assert (later.n, later.mean) == (3, 3)
     assert common.update_moments(later, torch.tensor([float("nan")])) == later
     assert common.empty_moments().std == 0
+
+
+def test_per_row_takes_numbers_and_rows_and_keeps_the_gradient() -> None:
+    like = torch.zeros(2, 3, dtype=torch.float64)
+    assert common.per_row(0.5, like).shape == ()
+    assert common.per_row(0.5, like).dtype == torch.float64
+    row = torch.tensor([1.0, 2.0], requires_grad=True)
+    assert common.per_row(row, like).tolist() == [[1, 1, 1], [2, 2, 2]]
+    common.per_row(row, like).sum().backward()
+    assert row.grad.tolist() == [3, 3]
+    with pytest.raises(ValueError, match="fit"):
+        common.per_row(torch.zeros(3), like)
+
+
+def test_groups_of_other_ranks_shapes_or_without_a_sample_are_refused() -> None:
+    common.check_groups(scores=torch.zeros(1, 1), labels=torch.zeros(1, 1))
+    with pytest.raises(ValueError, match=r"labels \(2, 2\)"):
+        common.check_groups(scores=torch.zeros(2, 3), labels=torch.zeros(2, 2))
+    for shape in ((3,), (2, 0), (1, 2, 3)):
+        with pytest.raises(ValueError, match=r"\(B, G\)"):
+            common.check_groups(scores=torch.zeros(shape))
