@@ -1,0 +1,50 @@
+"""Regression of log-ratios on numbers: advantages, centred win rates, log-rewards."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from diffalign.losses.common import (
+    check_any_valid,
+    check_floating,
+    check_positive,
+    check_same_shape,
+    keep,
+    per_row,
+)
+
+
+def regression_loss(
+    log_ratio: Tensor,
+    target: Tensor,
+    *,
+    beta: float | Tensor = 1.0,
+    log_z: float | Tensor = 0.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return ``(beta * r + log Z - target)**2``, unreduced fp32, like ``log_ratio``.
+
+    Direct-advantage DAPO (target = advantage), GPO and SPPO (centred win rate, ``r`` to the current iterate) and
+    trajectory balance (``r = log P_F - log P_B``, target = log-reward, learned ``log_z``). Papers that write
+    ``(r - target / beta)**2`` mean this one divided by ``beta**2``.
+
+    Scale: a logistic loss only rescales beta when sums become means, this one does not: on a surrogate, or on any
+    mean over latent elements, beta must be tuned again.
+
+    Args:
+        log_ratio: ``r``, ``(B,)`` or ``(B, T)``; carries the gradient.
+        target: same shape; detached.
+        beta: positive, a number, ``()``, ``(B,)`` or ``(B, T)``; detached.
+        log_z: log-normaliser, shaped like ``beta``; keeps its gradient, for it may be learned.
+        mask: shape of ``log_ratio``, 1 where valid.
+
+    Raises:
+        ValueError: shapes do not fit, log-ratios are integers, beta is not positive, or nothing is valid.
+    """
+    check_floating(log_ratio=log_ratio)
+    check_same_shape(log_ratio=log_ratio, target=target)
+    check_positive(beta=beta)
+    check_any_valid(mask)
+    r, goal = keep(log_ratio, mask), keep(target.detach(), mask)
+    scaled = per_row(beta, r).detach() * r + per_row(log_z, r)
+    return keep((scaled - goal) ** 2, mask)

@@ -1,0 +1,143 @@
+"""Losses of single samples that are liked or not: no pair is needed.
+
+All have one shape, ``(u, desirable, *, shift=0.0, weight_d=1.0, weight_u=1.0, mask=None) -> like u``, unreduced fp32:
+
+- ``u``: ``(B,)`` or ``(B, T)``, ``beta * log_ratio`` (or minus a denoising error); the only input with a gradient.
+- ``desirable``: bool, shape of ``u``.
+- ``shift``: what counts as neutral, in units of ``u``; a float, ``()``, ``(B,)`` or ``(B, T)``; detached.
+- ``weight_d``, ``weight_u``: weights of liked and disliked samples, not negative, shaped like ``shift``; detached.
+- ``mask``: shape of ``u``, 1 where valid.
+
+Each is a function of the signed margin ``s = u - shift`` (liked) or ``shift - u`` (disliked), so adding one constant to
+``u`` and ``shift`` changes nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffalign.losses.common import (
+    check_any_valid,
+    check_floating,
+    check_mask,
+    check_not_negative,
+    check_positive,
+    check_probability,
+    check_same_shape,
+    keep,
+    masked_mean,
+    per_row,
+)
+
+
+def _check(u: Tensor, desirable: Tensor, mask: Tensor | None) -> None:
+    if desirable.dtype != torch.bool:
+        raise ValueError(f"desirable must be a bool tensor, for example labels > 0, got {desirable.dtype}")
+    check_floating(u=u)
+    check_same_shape(u=u, desirable=desirable)
+    check_any_valid(mask)
+
+
+def _signed(u: Tensor, desirable: Tensor, shift: float | Tensor, mask: Tensor | None) -> Tensor:
+    """Margin on the right side of the shift, masked entries 0."""
+    _check(u, desirable, mask)
+    u = keep(u, mask)
+    margin = u - per_row(shift, u).detach()
+    return keep(torch.where(desirable, margin, -margin), mask)
+
+
+def _weights(desirable: Tensor, weight_d: float | Tensor, weight_u: float | Tensor, like: Tensor) -> Tensor:
+    check_not_negative(weight_d=weight_d, weight_u=weight_u)
+    return torch.where(desirable, per_row(weight_d, like).detach(), per_row(weight_u, like).detach())
+
+
+def logistic(
+    u: Tensor,
+    desirable: Tensor,
+    *,
+    shift: float | Tensor = 0.0,
+    weight_d: float | Tensor = 1.0,
+    weight_u: float | Tensor = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return ``-log sigmoid(s)``, weighted (BCO, arXiv:2404.04656; the teacher step of VPD; OPA-DPO's anchor).
+
+    One liked and one disliked sample of a prompt bound the pair loss of DPO from above, for every shift. TRL's
+    ``bco_pair`` has no shift and is not BCO.
+    """
+    s = _signed(u, desirable, shift, mask)
+    return keep(_weights(desirable, weight_d, weight_u, s) * F.softplus(-s), mask)
+
+
+def kto(
+    u: Tensor,
+    desirable: Tensor,
+    *,
+    shift: float | Tensor = 0.0,
+    weight_d: float | Tensor = 1.0,
+    weight_u: float | Tensor = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return ``1 - sigmoid(s)``, weighted: bounded, so a hopeless sample stops pulling (KTO; Diffusion-KTO,
+    arXiv:2404.04465, with :func:`kto_shift`).
+    """
+    s = _signed(u, desirable, shift, mask)
+    return keep(_weights(desirable, weight_d, weight_u, s) * torch.sigmoid(-s), mask)
+
+
+def linear(
+    u: Tensor,
+    desirable: Tensor,
+    *,
+    shift: float | Tensor = 0.0,
+    weight_d: float | Tensor = 1.0,
+    weight_u: float | Tensor = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return ``-s``, weighted (PMPO, arXiv:2410.04166; DSO's DRO on errors).
+
+    Unbounded below as soon as a disliked sample weighs anything: it needs a KL term, or few steps and a small adapter.
+    """
+    s = _signed(u, desirable, shift, mask)
+    return keep(-_weights(desirable, weight_d, weight_u, s) * s, mask)
+
+
+def kto_shift(u: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return ``max(0, mean(u))``, ``()``, detached: KTO's estimate of the KL from one batch (Diffusion-KTO's code;
+    over all processes if there are several). ``u`` is ``beta * log_ratio``, any shape.
+    """
+    check_any_valid(mask)
+    return masked_mean(u.detach(), mask).clamp(min=0)
+
+
+def class_mean_shift(u: Tensor, desirable: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the average of the mean of liked and the mean of disliked ``u``, ``()``, detached (VPD, arXiv:2605.15113,
+    second-hand). A class without a sample has no say.
+    """
+    _check(u, desirable, mask)
+    valid = check_mask(u, mask)
+    classes = [c if valid is None else c & valid for c in (desirable, ~desirable)]
+    means = torch.stack([masked_mean(u.detach(), c) for c in classes])
+    return masked_mean(means, torch.stack([c.any() for c in classes]))
+
+
+def density_ratio(prob: Tensor, *, low: float = 0.5, high: float = 10.0) -> Tensor:
+    """Return ``p / (1 - p)`` held to ``[low, high]``, like ``prob``, detached: BCO's weight of a disliked sample.
+
+    Args:
+        prob: probability, in [0, 1], that the prompt comes from the liked samples, by a classifier of prompts.
+        low: smallest weight, positive (TRL's BCO trainer: 0.5).
+        high: largest weight (10).
+
+    Raises:
+        ValueError: a probability is outside [0, 1], or not ``0 < low <= high``.
+    """
+    check_floating(prob=prob)
+    check_probability(prob=prob)
+    check_positive(low=low)
+    if not low <= high:
+        raise ValueError(f"low must not exceed high, got {low} and {high}")
+    prob = keep(prob.detach())
+    return (prob / (1 - prob)).clamp(low, high)
