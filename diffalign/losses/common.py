@@ -6,11 +6,19 @@ multiplied by it, because ``0 * inf`` and ``0 * nan`` would leak padding into th
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from diffalign.losses.checks import check_any_valid as check_any_valid
+from diffalign.losses.checks import check_floating as check_floating
+from diffalign.losses.checks import check_groups as check_groups
+from diffalign.losses.checks import check_not_negative as check_not_negative
+from diffalign.losses.checks import check_positive as check_positive
+from diffalign.losses.checks import check_probability as check_probability
+from diffalign.losses.checks import check_same_shape as check_same_shape
+from diffalign.losses.checks import readable as readable
 
 
 def as_float(x: Tensor) -> Tensor:
@@ -18,100 +26,6 @@ def as_float(x: Tensor) -> Tensor:
     arithmetic.
     """
     return x if x.dtype == torch.float64 else x.float()
-
-
-def check_floating(**tensors: Tensor) -> None:
-    """Refuse integers where log-probs are due: token ids passed for them would otherwise train on nonsense.
-
-    Raises:
-        ValueError: a tensor is not of a floating type; its name is said.
-    """
-    for name, x in tensors.items():
-        if not x.is_floating_point():
-            raise ValueError(f"{name} must be of a floating type, got {x.dtype}")
-
-
-def check_same_shape(**tensors: Tensor) -> None:
-    """Refuse tensors of different shapes, which would broadcast instead of failing.
-
-    Raises:
-        ValueError: the shapes differ; all are said.
-    """
-    shapes = {name: tuple(x.shape) for name, x in tensors.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"these must share one shape: {', '.join(f'{name} {s}' for name, s in shapes.items())}")
-
-
-def readable(value: float | Tensor) -> bool:
-    """Whether the checks below look at the value: a number, or a tensor on the CPU. On an accelerator a look would
-    stall the device in each step.
-    """
-    return not isinstance(value, Tensor) or value.device.type == "cpu"
-
-
-def _all_in(value: float | Tensor, low: float, high: float, *, open_low: bool, open_high: bool) -> bool:
-    x = torch.as_tensor(value).detach()
-    above = x > low if open_low else x >= low
-    below = x < high if open_high else x <= high
-    return bool((above & below).all())
-
-
-def check_positive(**values: float | Tensor) -> None:
-    """Refuse a number, or a readable tensor, that is not positive and finite everywhere.
-
-    Raises:
-        ValueError: a value is not; its name is said.
-    """
-    for name, value in values.items():
-        if readable(value) and not _all_in(value, 0.0, math.inf, open_low=True, open_high=True):
-            raise ValueError(f"{name} must be positive and finite, got {value}")
-
-
-def check_not_negative(**values: float | Tensor) -> None:
-    """Refuse a number, or a readable tensor, that is negative, infinite or NaN anywhere.
-
-    Raises:
-        ValueError: a value is; its name is said.
-    """
-    for name, value in values.items():
-        if readable(value) and not _all_in(value, 0.0, math.inf, open_low=False, open_high=True):
-            raise ValueError(f"{name} must be finite and not negative, got {value}")
-
-
-def check_probability(*, open_ends: bool = False, **values: float | Tensor) -> None:
-    """Refuse a number, or a readable tensor, outside [0, 1]; outside (0, 1) with ``open_ends``.
-
-    Raises:
-        ValueError: a value is outside; its name is said.
-    """
-    for name, value in values.items():
-        if readable(value) and not _all_in(value, 0.0, 1.0, open_low=open_ends, open_high=open_ends):
-            raise ValueError(f"{name} must be in {'(0, 1)' if open_ends else '[0, 1]'}, got {value}")
-
-
-def check_any_valid(mask: Tensor | None) -> None:
-    """Refuse a readable mask without a single valid entry: nothing is left to learn from.
-
-    Raises:
-        ValueError: every entry is masked, or there is none.
-    """
-    if mask is not None and readable(mask) and not mask.any():
-        raise ValueError(f"the mask of shape {tuple(mask.shape)} has no valid entry")
-
-
-def check_groups(**tensors: Tensor) -> None:
-    """Refuse tensors that are not all of one shape ``(B, G)`` with at least one sample.
-
-    Raises:
-        ValueError: shapes differ or do not fit; all are said.
-    """
-    check_same_shape(**tensors)
-    for name, x in tensors.items():
-        if x.ndim != 2 or x.numel() == 0:
-            raise ValueError(
-                f"{name} must have shape (B, G) with at least one sample, got {tuple(x.shape)}; "
-                "pad ragged groups and mask them"
-            )
 
 
 def check_mask(x: Tensor, mask: Tensor | None) -> Tensor | None:
@@ -191,6 +105,12 @@ def _row_sums(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         raise ValueError(f"a reduction over rows needs a tensor of shape (B, T), got {tuple(x.shape)}")
     x = keep(x, mask)
     return x.sum(1), _count(x, mask, dim=1)
+
+
+def row_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Masked mean of each row of ``x`` ``(B, T)``; 0 for a row without a valid entry. Returns ``(B,)``."""
+    total, count = _row_sums(x, mask)
+    return total / count.clamp(min=1)
 
 
 def masked_seq_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:

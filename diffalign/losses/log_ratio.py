@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffalign.losses.common import check_any_valid, check_floating, check_same_shape, keep
+from diffalign.losses.common import check_any_valid, check_floating, check_same_shape, keep, row_mean
 
 Refs = Tensor | Sequence[Tensor]
 
@@ -124,7 +124,4 @@ def mean_log_ratio(
     Arguments as in :func:`token_log_ratio`. A constant per prompt no longer cancels between answers of other lengths.
     """
     out = token_log_ratio(logp, refs, coef=coef, mask=mask, weight=weight, discount=discount)
-    if out.ndim == 1:
-        return out
-    count = torch.ones_like(out) if mask is None else mask.bool().to(out.dtype)
-    return out.sum(1) / count.sum(1).clamp(min=1)
+    return out if out.ndim == 1 else row_mean(out, mask)

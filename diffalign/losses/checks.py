@@ -1,0 +1,106 @@
+"""Checks of what a user passes in: each says what was given and what is valid, as a ValueError.
+
+Names come from the keywords: ``check_positive(beta=beta)``. Numbers and tensors on the CPU are looked at; a look at a
+tensor on an accelerator would stall it in each step, so only types and shapes are checked there.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def check_floating(**tensors: Tensor) -> None:
+    """Refuse integers where log-probs are due: token ids passed for them would otherwise train on nonsense.
+
+    Raises:
+        ValueError: a tensor is not of a floating type; its name is said.
+    """
+    for name, x in tensors.items():
+        if not x.is_floating_point():
+            raise ValueError(f"{name} must be of a floating type, got {x.dtype}")
+
+
+def check_same_shape(**tensors: Tensor) -> None:
+    """Refuse tensors of different shapes, which would broadcast instead of failing.
+
+    Raises:
+        ValueError: the shapes differ; all are said.
+    """
+    shapes = {name: tuple(x.shape) for name, x in tensors.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"these must share one shape: {', '.join(f'{name} {s}' for name, s in shapes.items())}")
+
+
+def readable(value: float | Tensor) -> bool:
+    """Whether the checks below look at the value: a number, or a tensor on the CPU. On an accelerator a look would
+    stall the device in each step.
+    """
+    return not isinstance(value, Tensor) or value.device.type == "cpu"
+
+
+def _all_in(value: float | Tensor, low: float, high: float, *, open_low: bool, open_high: bool) -> bool:
+    x = torch.as_tensor(value, dtype=torch.float64).detach()
+    above = x > low if open_low else x >= low
+    below = x < high if open_high else x <= high
+    return bool((above & below).all())
+
+
+def check_positive(**values: float | Tensor) -> None:
+    """Refuse a number, or a readable tensor, that is not positive and finite everywhere.
+
+    Raises:
+        ValueError: a value is not; its name is said.
+    """
+    for name, value in values.items():
+        if readable(value) and not _all_in(value, 0.0, math.inf, open_low=True, open_high=True):
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def check_not_negative(**values: float | Tensor) -> None:
+    """Refuse a number, or a readable tensor, that is negative, infinite or NaN anywhere.
+
+    Raises:
+        ValueError: a value is; its name is said.
+    """
+    for name, value in values.items():
+        if readable(value) and not _all_in(value, 0.0, math.inf, open_low=False, open_high=True):
+            raise ValueError(f"{name} must be finite and not negative, got {value}")
+
+
+def check_probability(*, open_ends: bool = False, **values: float | Tensor) -> None:
+    """Refuse a number, or a readable tensor, outside [0, 1]; outside (0, 1) with ``open_ends``.
+
+    Raises:
+        ValueError: a value is outside; its name is said.
+    """
+    for name, value in values.items():
+        if readable(value) and not _all_in(value, 0.0, 1.0, open_low=open_ends, open_high=open_ends):
+            raise ValueError(f"{name} must be in {'(0, 1)' if open_ends else '[0, 1]'}, got {value}")
+
+
+def check_any_valid(mask: Tensor | None) -> None:
+    """Refuse a readable mask without a single valid entry: nothing is left to learn from.
+
+    Raises:
+        ValueError: every entry is masked, or there is none.
+    """
+    if mask is not None and readable(mask) and not mask.any():
+        raise ValueError(f"the mask of shape {tuple(mask.shape)} has no valid entry")
+
+
+def check_groups(**tensors: Tensor) -> None:
+    """Refuse tensors that are not all of one shape ``(B, G)`` with at least one sample.
+
+    Raises:
+        ValueError: shapes differ or do not fit; all are said.
+    """
+    check_same_shape(**tensors)
+    for name, x in tensors.items():
+        if x.ndim != 2 or x.numel() == 0:
+            raise ValueError(
+                f"{name} must have shape (B, G) with at least one sample, got {tuple(x.shape)}; "
+                "pad ragged groups and mask them"
+            )
