@@ -1,0 +1,166 @@
+"""Transforms of one reward: ``(r, ..., *, ...) -> like r``, unreduced fp32 (fp64 kept).
+
+- ``r``: ``(B,)`` or ``(B, G)``, larger is better; integers and half precision are widened. It keeps its gradient, so
+  that a differentiable reward can be shaped before it is propagated back.
+- ``ref``: ``(B, M)``, rewards of M reference samples (of the frozen model, say) of the same prompts, detached here.
+  NaN ones are left out; a prompt without a usable one gets NaN.
+- statistics, thresholds and confidences are detached.
+
+NaN means "could not be scored" and stays NaN, so that the sample leaves every later mean; no transform makes it 0.
+
+A shift that is the same for a whole prompt (``center``, ``affine`` with scale 1) is erased by every group-centred
+advantage. It matters with a critic, where a shift ``b`` changes the discounted return of T steps by
+``b (1 - gamma**T) / (1 - gamma)``. A reference *inside* a sigmoid is not erased.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid, relu
+
+from diffalign.losses.common import Moments, as_float, check_positive, check_probability, check_same_shape
+
+
+def _refs(r: Tensor, ref: Tensor) -> Tensor:
+    """Reference rewards ``(B, M)`` as ``(B, M)`` or ``(B, 1, M)``, one axis more than ``r``; unusable ones NaN."""
+    if r.ndim not in (1, 2) or ref.ndim != 2 or ref.shape[0] != r.shape[0] or ref.shape[1] == 0:
+        raise ValueError(
+            f"rewards must have shape (B,) or (B, G) and their references (B, M) with M >= 1, "
+            f"got {tuple(r.shape)} and {tuple(ref.shape)}"
+        )
+    ref = as_float(ref.detach())
+    ref = ref.masked_fill(~ref.isfinite(), torch.nan)
+    return ref if r.ndim == 1 else ref[:, None]
+
+
+def affine(r: Tensor, *, scale: float = 1.0, shift: float = 0.0) -> Tensor:
+    """Return ``scale * r + shift`` (ToolRL maps a match in [0, S] to [-3, 3]; reward shift)."""
+    return scale * as_float(r) + shift
+
+
+def center(r: Tensor, ref: Tensor) -> Tensor:
+    """Return ``r - mean(ref)`` (contrastive rewards; FREEHAND's first stage). Erased by group centring."""
+    return as_float(r) - _refs(r, ref).nanmean(-1)
+
+
+def standardize(r: Tensor, stats: Moments, *, bound: float = torch.inf, eps: float = 1e-8) -> Tensor:
+    """Return ``(r - mean) / std``, held in ``[-bound, bound]`` (PPO-max with running statistics; 10 in its code).
+
+    Args:
+        r: see the module; any shape.
+        stats: running moments, updated with this batch or not, as the caller likes.
+        bound: largest absolute value; the gradient of a bounded reward is 0.
+        eps: least std.
+
+    Raises:
+        ValueError: ``bound`` or ``eps`` is not positive.
+    """
+    check_positive(eps=eps)
+    if not bound > 0:
+        raise ValueError(f"bound must be positive, got {bound}")
+    r = as_float(r)
+    return ((r - stats.mean.to(r)) / stats.std.to(r).clamp(min=eps)).clamp(-bound, bound)
+
+
+def sigmoid_ref(r: Tensor, ref: Tensor, *, k: float = 1.0) -> Tensor:
+    """Return ``mean_m sigmoid(k (r - ref_m))``, in (0, 1) (PAR, arXiv:2502.18770, its code; M <= 10, 1 will do).
+
+    The mean Bradley-Terry win rate against the references: 1/2 at a single reference, slope at most ``k / 4``. What
+    goes far beyond the references earns next to nothing more, which is what keeps a reward from being hacked.
+
+    Raises:
+        ValueError: ``k`` is not positive, or a shape does not fit.
+    """
+    check_positive(k=k)
+    return (k * (as_float(r)[..., None] - _refs(r, ref))).sigmoid().nanmean(-1)
+
+
+def logsigmoid_ref(r: Tensor, ref: Tensor, *, quantile: float = 0.85) -> Tensor:
+    """Return ``log sigmoid(r - q)`` with ``q`` that quantile of the references, <= 0 (LSC, arXiv:2402.00742).
+
+    The slope is ``sigmoid(q - r)``: bad samples count, good ones hardly. The sum over several rewards is the log of a
+    product of probabilities, a logical AND. The percentile is that of a third-party port [second-hand].
+
+    Raises:
+        ValueError: ``quantile`` is outside [0, 1], or a shape does not fit.
+    """
+    check_probability(quantile=quantile)
+    return logsigmoid(as_float(r) - _refs(r, ref).nanquantile(quantile, -1))
+
+
+def logit_winrate(win_rate: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """Return ``logit(p)`` with ``p`` held in ``[eps, 1 - eps]`` (P2R, arXiv:2306.14111).
+
+    Args:
+        win_rate: any shape, share of votes for the sample against one fixed baseline sample of its prompt, in [0, 1].
+            Under Bradley-Terry its logit is ``r - r_baseline``.
+        eps: bound; all votes one way give +-13.8.
+
+    Raises:
+        ValueError: a win rate is outside [0, 1], or ``eps`` outside (0, 1).
+    """
+    win_rate = as_float(win_rate)
+    check_probability(win_rate=win_rate.nan_to_num(nan=0.5))
+    check_probability(eps=eps, open_ends=True)
+    return win_rate.clamp(eps, 1 - eps).logit()
+
+
+def clipped_prob(q: Tensor, *, prior: float | Tensor) -> Tensor:
+    """Return ``max(q - prior, 0)`` (IRRL's clipped linear reward, arXiv:2302.00270, its code).
+
+    Args:
+        q: any shape, a discriminator's probability of the right one of n classes.
+        prior: probability before looking, 1 / n. The unclipped form is ``affine(q, shift=-prior)``; ``log q - log
+            prior`` is what this replaces: it is not bounded below, so a bad discriminator drowns the rest.
+
+    Raises:
+        ValueError: a probability is outside [0, 1].
+    """
+    q = as_float(q)
+    check_probability(q=q.nan_to_num(nan=0.5), prior=prior)
+    return relu(q - prior)
+
+
+def deadband(r: Tensor, *, low: float, high: float) -> Tensor:
+    """Return 0 below ``low``, 1 above ``high``, ``r`` between (Vision-R1's criteria, arXiv:2503.18013, its code).
+
+    ``low=0, high=1`` is the identity on [0, 1]; ``low = high`` a step.
+
+    Raises:
+        ValueError: ``low`` exceeds ``high``.
+    """
+    if not low <= high:
+        raise ValueError(f"low must not exceed high, got {low} and {high}")
+    r = as_float(r)
+    return torch.where(r < low, torch.zeros_like(r), torch.where(r > high, torch.ones_like(r), r))
+
+
+def threshold(z: Tensor, *, tau: float = -0.5) -> Tensor:
+    """Return ``z`` where it exceeds ``tau``, else 0 (ONI, arXiv:2410.23022, its code). ``z`` is a running z-score."""
+    z = as_float(z)
+    return torch.where(z <= tau, torch.zeros_like(z), z)
+
+
+def count_discount(r: Tensor, count: Tensor, *, power: float = 3.0) -> Tensor:
+    """Return ``r * count**-power`` (ONI): what was met ``count`` times in this episode is worth less each time.
+
+    Raises:
+        ValueError: a count is not positive, ``power`` is negative, or the shapes differ.
+    """
+    check_same_shape(r=r, count=count)
+    if not power >= 0:
+        raise ValueError(f"power must not be negative, got {power}")
+    count = as_float(count.detach())
+    check_positive(count=count)
+    return as_float(r) * count**-power
+
+
+def distance_decay(distance: Tensor, *, limit: float) -> Tensor:
+    """Return ``max(0, 1 - distance / limit)``, 1 on the spot and 0 from ``limit`` on (LPO, arXiv:2506.09373).
+
+    Raises:
+        ValueError: ``limit`` is not positive.
+    """
+    check_positive(limit=limit)
+    return relu(1 - as_float(distance) / limit)
