@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffalign.losses.common import expand_rows, keep
+from diffalign.losses.common import check_not_negative, check_positive, expand_rows, keep
 
 
 def _inputs(log_ratio: Tensor, adv: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -92,3 +92,44 @@ def dual_clip(
     loss = clip(log_ratio, adv, eps_low=eps_low, eps_high=eps_high, mask=mask)
     adv = _inputs(log_ratio, adv, mask)[1]
     return torch.where(adv < 0, torch.minimum(loss, -bound * adv), loss)
+
+
+def target_ratio(score: Tensor, *, eps_low: float = 0.3, eps_high: float | None = None, tau: float = 1e-4) -> Tensor:
+    """Return the ratio that :func:`target` aims at, ``1 - eps_low + (eps_low + eps_high) sigmoid(score / tau)``.
+
+    Bounded-ratio policy optimisation (arXiv:2604.18578). With equal ranges a score of 0 means 1: the sample is left
+    where it is.
+
+    Args:
+        score: any shape, better than the *median* is positive; detached.
+        eps_low: distance of the smallest target from 1 (.3 for language models, .2 to .3 in control).
+        eps_high: distance of the largest, default ``eps_low``.
+        tau: sharpness; 1e-4 in the authors' script, 1.0 in their yaml.
+
+    Raises:
+        ValueError: a range is negative, or ``tau`` is not positive.
+    """
+    eps_high = eps_low if eps_high is None else eps_high
+    check_not_negative(eps_low=eps_low, eps_high=eps_high)
+    check_positive(tau=tau)
+    return 1 - eps_low + (eps_low + eps_high) * (keep(score.detach()) / tau).sigmoid()
+
+
+def target(
+    log_ratio: Tensor, adv: Tensor, *, goal: Tensor, mask: Tensor | None = None, max_log_ratio: float = 20.0
+) -> Tensor:
+    """Return ``|A| |rho - goal|``: the ratio is regressed onto a bounded goal, and pulled back when it has gone past.
+
+    With ``goal = 1 + eps sign(A)`` it has the gradient of :func:`clip` inside the trust region; outside, where
+    :func:`clip` has none, it points back. The smallest value is 0 (bounded-ratio policy optimisation).
+
+    Args:
+        log_ratio: see the module.
+        adv: see the module.
+        goal: ``(B,)``, ``(B, 1)`` or ``(B, T)``, from :func:`target_ratio`; detached.
+        mask: see the module.
+        max_log_ratio: bound of the log-ratio.
+    """
+    goal = keep(expand_rows(goal.detach(), log_ratio), mask)
+    x, adv = _inputs(log_ratio, adv, mask)
+    return adv.abs() * (x.clamp(-max_log_ratio, max_log_ratio).exp() - goal).abs()

@@ -1,0 +1,61 @@
+"""COPO: the agreement of a group's answers decides how much it learns from itself and how much from other prompts."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from diffalign.losses.advantages import usable
+from diffalign.losses.common import as_float, check_same_shape, keep
+
+
+def answer_entropy(answers: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Return the entropy in bits of each group's answers, ``(B,)``: 0 for one answer, ``log2 G`` for G different ones.
+
+    Args:
+        answers: ``(B, G)``, a number for each distinct answer. Images have none: number clusters of them, or buckets of
+            a reward.
+        mask: ``(B, G)``.
+
+    Raises:
+        ValueError: ``answers`` is not ``(B, G)``, or the mask has another shape.
+    """
+    valid = usable(answers, mask)
+    same = (answers[:, :, None] == answers[:, None, :]) & valid[:, None, :]
+    size = valid.sum(1, keepdim=True).clamp(min=1)
+    share = same.sum(2) / size
+    return -(keep(share.clamp(min=1e-30).log2(), valid).sum(1) / size[:, 0]) + 0.0
+
+
+def consistent_reward(rewards: Tensor, answers: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Return the group's mean reward times ``1 - H (1 - 1/G) / log2 G``, ``(B,)`` (COPO, arXiv:2508.04138).
+
+    The factor is 1 for a group of one mind and 1/G for G different answers. NaN for a group without a usable reward.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    check_same_shape(rewards=rewards, answers=answers)
+    valid = usable(rewards, mask)
+    size = valid.sum(1).to(as_float(rewards).dtype)
+    mean = keep(rewards.detach(), valid).sum(1) / size
+    damp = torch.where(size > 1, (1 - 1 / size) / size.clamp(min=2).log2(), 0.0)
+    return mean * (1 - damp * answer_entropy(answers, mask=valid))
+
+
+def local_share(entropy: Tensor, local: Tensor, *, k: float = 1.0, b: float = 0.5) -> Tensor:
+    """Return ``omega = sigmoid(k (H - b))``, the weight of the advantage inside the group, ``(B, G)``; 0 where that
+    advantage is 0 and only the comparison between prompts can teach (COPO; k and b from the code's signature).
+
+    Args:
+        entropy: ``(B,)``, H in bits.
+        local: ``(B, G)``, advantage inside the group.
+        k: steepness.
+        b: entropy at which both count the same.
+    """
+    if not math.isfinite(k) or not math.isfinite(b):
+        raise ValueError(f"k and b must be finite, got {k} and {b}")
+    omega = (k * (as_float(entropy.detach()) - b)).sigmoid()[:, None].expand_as(local)
+    return keep(omega, local != 0)

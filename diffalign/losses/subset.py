@@ -1,0 +1,57 @@
+"""Log-probability of a chosen subset: a policy over which frames, timesteps or seeds to use."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffalign.losses.common import as_float, check_floating, check_mask, check_same_shape
+
+
+def _log_elementary(scores: Tensor, largest: int) -> Tensor:
+    """``log e_k(exp(scores))`` of each row for k = 0..largest, ``(B, largest + 1)``: the sum over all subsets of size k
+    of the product of their members' weights. ``-inf`` where a row has fewer than k scores above ``-inf``.
+    """
+    table = [torch.zeros_like(scores[:, 0])] + [torch.full_like(scores[:, 0], -torch.inf)] * largest
+    for score in scores.unbind(1):
+        member = torch.isfinite(score)
+        safe = torch.where(member, score, 0.0)
+        longer = [_log_add(table[k], table[k - 1] + safe) for k in range(1, largest + 1)]
+        table = [table[0]] + [torch.where(member, new, old) for new, old in zip(longer, table[1:], strict=True)]
+    return torch.stack(table, 1)
+
+
+def _log_add(a: Tensor, b: Tensor) -> Tensor:
+    """``logaddexp`` whose gradient is 0 rather than NaN where both are ``-inf``."""
+    nothing = (a == -torch.inf) & (b == -torch.inf)
+    both = torch.logaddexp(torch.where(nothing, 0.0, a), torch.where(nothing, 0.0, b))
+    return torch.where(nothing, -torch.inf, both)
+
+
+def subset_log_prob(scores: Tensor, chosen: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Return the log-prob of drawing exactly this subset among all of its size, ``(B,)``.
+
+    ``p(S) = exp(sum_{i in S} s_i) / sum_{|S'| = |S|} exp(sum_{i in S'} s_i)``, exact, by elementary symmetric
+    polynomials in log-space. It is the same for every order of drawing, unlike sampling without replacement. Choosing
+    everything, or nothing, has log-prob 0 and no gradient. A constant added to all scores changes nothing.
+
+    Args:
+        scores: ``(B, N)``, with gradient.
+        chosen: ``(B, N)`` bool.
+        mask: ``(B, N)``, 1 where there is a candidate.
+
+    Raises:
+        ValueError: a shape does not fit, scores are integers, or a masked candidate is chosen.
+    """
+    check_floating(scores=scores)
+    if scores.ndim != 2 or scores.numel() == 0:
+        raise ValueError(f"scores must have shape (B, N) with at least one candidate, got {tuple(scores.shape)}")
+    check_same_shape(scores=scores, chosen=chosen)
+    valid, chosen, scores = check_mask(scores, mask), chosen.bool(), as_float(scores)
+    if valid is not None and (chosen & ~valid).any():
+        raise ValueError("a masked candidate is chosen")
+    scores = scores if valid is None else torch.where(valid, scores, -torch.inf)
+    size = chosen.sum(1)
+    table = _log_elementary(scores, int(size.max()))
+    among = torch.where(chosen, scores, 0.0).sum(1)
+    return among - table.gather(1, size[:, None])[:, 0]
