@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,9 @@ def load_pipeline(
     source = str(local) if local.is_dir() else name_or_path
     logging.disable_progress_bar()
     try:
-        return DiffusionPipeline.from_pretrained(source, revision=revision, variant=variant, torch_dtype=dtype)
+        with warnings.catch_warnings():  # torch_dtype is the one name that every supported version knows
+            warnings.filterwarnings("ignore", ".*torch_dtype.*", FutureWarning)
+            return DiffusionPipeline.from_pretrained(source, revision=revision, variant=variant, torch_dtype=dtype)
     except OSError as error:
         raise ValueError(_not_found(name_or_path, error)) from error
 

@@ -57,13 +57,13 @@ def records(
     """Prompt records from what the caller gave, or read from `source`.
 
     Raises:
-        ValueError: nothing there, or an element that is neither a string nor a record with a prompt.
+        ValueError: nothing in `source`, or an element that is neither a string nor a record with a prompt.
     """
     if given is None and source in (None, "none"):
         return []
     found = reader(str(source)) if given is None else [_record(element) for element in given]
-    if not found:
-        raise ValueError("the prompt dataset is empty")
+    if not found and given is None:
+        raise ValueError(f"the prompt dataset {source!r} is empty")
     return list(found[:limit])
 
 

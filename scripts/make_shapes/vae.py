@@ -14,6 +14,7 @@ import argparse
 import time
 
 import torch
+from common import load_vae
 from diffusers import AutoencoderKL
 from pool import scene_pool
 from torch import Tensor
@@ -87,7 +88,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     images, _ = scene_pool(args.pool, args.seed)
-    vae = AutoencoderKL.from_pretrained(args.init) if args.init else build()
+    vae = load_vae(args.init) if args.init else build()
     trained, loss_of = (vae.decoder, decoder_loss) if args.init else (vae, whole_loss)
     print(f"{sum(p.numel() for p in vae.parameters()):,} parameters, {len(images)} scenes", flush=True)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=1e-4)

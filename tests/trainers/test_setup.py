@@ -98,7 +98,7 @@ def test_the_saved_configuration_is_that_of_the_run(make, folder):
         ({"rewards": ["jpgg"]}, "(?s)jpgg.*jpeg"),
         ({"rewards": [lambda images: images]}, "cannot be called as"),
         ({"reward_kwargs": {"jpeg": {}}}, "reward_kwargs names `jpeg`"),
-        ({"rewards": [redness], "records": []}, "prompt dataset is empty"),
+        ({"rewards": [redness], "records": []}, "nothing to train on"),
         ({"records": [{"text": "a red circle"}]}, "a prompt record is a string or"),
         ({"records": [3]}, "a prompt record is a string or"),
         ({"task_weights": {"colours": 1.0}}, "task_weights names"),
