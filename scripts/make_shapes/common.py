@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from diffalign.evaluation import geneval
 from diffalign.shapes import detect, prompts
 
-Generate = Callable[[list[str], float, Tensor], Tensor]
+Generate = Callable[[Any, list[str], float, Tensor], Tensor]
+"""(pipeline, prompts, guidance, noise) -> images in [0, 1]."""
 
 
 def parse(doc: str | None, steps: int, rate: float) -> argparse.ArgumentParser:
@@ -97,12 +98,12 @@ class Log:
             file.write(text + "\n")
 
 
-def heldout_score(generate: Generate, guidance: float, repeats: int = 1) -> dict[str, Any]:
+def heldout_score(pipe: Any, generate: Generate, guidance: float, repeats: int = 1) -> dict[str, Any]:
     """Held-out summary at one guidance scale, ``repeats`` images per line; the noise is the same in every call."""
     lines = prompts("heldout") * repeats
     noise = torch.randn(len(lines), 8, 8, 8, generator=torch.Generator().manual_seed(1234))
     texts = [line["prompt"] for line in lines]
-    images = [generate(texts[i : i + 96], guidance, noise[i : i + 96]) for i in range(0, len(lines), 96)]
+    images = [generate(pipe, texts[i : i + 96], guidance, noise[i : i + 96]) for i in range(0, len(lines), 96)]
     found = detect(torch.cat(images))
     return geneval.summary(lines, [geneval.correct(d, line) for d, line in zip(found, lines, strict=True)])
 
@@ -138,3 +139,15 @@ def fit(
             log(step=step + 1, loss=round(loss.item(), 4))
         if (step + 1) % 1000 == 0:
             yield step + 1, average.module
+
+
+def snapshots(
+    steps: Iterator[tuple[int, nn.Module]], pipeline: Callable[[Any], Any], generate: Generate, log: Log
+) -> None:
+    """Saves the averaged pipeline beside the log at every step that ``fit`` yields, and logs its held-out score."""
+    for step, average in steps:
+        pipe = pipeline(average)
+        pipe.save_pretrained(log.path.parent / f"step-{step}")
+        for guidance in (2.0, 3.0):
+            result = heldout_score(pipe, generate, guidance)
+            log(step=step, guidance=guidance, overall=result["overall"], tasks=result["tasks"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 
 import flow
 import torch
@@ -59,7 +60,7 @@ def main() -> None:
     by_task: dict[float, dict[str, float]] = {}
     for number in args.steps:
         for guidance in GUIDANCE:
-            result = heldout_score(lambda p, g, z, n=number: generate(pipe, p, g, z, n), guidance, args.repeats)
+            result = heldout_score(pipe, partial(generate, steps=number), guidance, args.repeats)
             scores[guidance, number] = result["overall"]
             print(f"guidance {guidance:g} steps {number} overall {result['overall']:.3f}", flush=True)
             if number == args.steps[0]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import text
 import torch
-from common import Log, fit, heldout_score, latent_pool, load_vae, parse
+from common import Log, fit, latent_pool, load_vae, parse, snapshots
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 from torch import Tensor, nn
 
@@ -124,12 +124,7 @@ def main() -> None:
         v = forward(x, t, clip_ids[words], t5_ids[words])
         return (v - (noise - x0)).square().mean()
 
-    for step, average in fit(flow, latents, args, loss_of, log):
-        pipe = pipeline(average, vae)
-        pipe.save_pretrained(args.out / f"step-{step}")
-        for guidance in (2.0, 3.0):
-            result = heldout_score(lambda p, g, z, pipe=pipe: generate(pipe, p, g, z), guidance)
-            log(step=step, guidance=guidance, overall=result["overall"], tasks=result["tasks"])
+    snapshots(fit(flow, latents, args, loss_of, log), lambda average: pipeline(average, vae), generate, log)
 
 
 if __name__ == "__main__":

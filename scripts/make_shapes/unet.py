@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import text
 import torch
-from common import Log, arguments, fit, heldout_score, latent_pool, load_vae
+from common import Log, arguments, fit, latent_pool, load_vae, snapshots
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 
@@ -104,12 +104,7 @@ def main() -> None:
         prediction = forward(signal.sqrt() * x0 + (1 - signal).sqrt() * noise, t, ids[words])
         return ((prediction - noise).square().mean((1, 2, 3)) * weights[t]).mean()
 
-    for step, average in fit(model, latents, args, loss_of, log):
-        pipe = pipeline(average, vae)
-        pipe.save_pretrained(args.out / f"step-{step}")
-        for guidance in (2.0, 3.0):
-            result = heldout_score(lambda p, g, z, pipe=pipe: generate(pipe, p, g, z), guidance)
-            log(step=step, guidance=guidance, overall=result["overall"], tasks=result["tasks"])
+    snapshots(fit(model, latents, args, loss_of, log), lambda average: pipeline(average, vae), generate, log)
 
 
 if __name__ == "__main__":
