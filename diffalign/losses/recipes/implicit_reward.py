@@ -1,0 +1,79 @@
+"""Log-ratios as token weights and as rewards.
+
+Steps are tokens or denoising steps, ``(B, T)``; log-ratios of steps come from
+:func:`diffalign.losses.log_ratio.token_log_ratio`, with masked ones at 0.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from diffalign.losses.common import as_float
+from diffalign.losses.log_ratio import log_ratio
+from diffalign.losses.preference import logistic, pair_margin
+from diffalign.losses.recipes.preference import dpo
+from diffalign.losses.recipes.registry import recipe
+
+
+@recipe("tgdpo", beta=0.1, alpha=0.5)
+def tgdpo(r_w: Tensor, r_l: Tensor, guide_w: Tensor, guide_l: Tensor, *, beta: float, alpha: float) -> Tensor:
+    """TGDPO (arXiv:2506.14574): DPO with token weights ``1 + alpha g`` on the winner and ``1 - alpha g`` on the loser.
+
+    ``g = beta guide``, the token reward of a frozen model that was trained by DPO. Weights are held at 0 or above; in
+    the released code they may turn negative. Returns ``(B,)``.
+
+    Args:
+        r_w: ``(B, T)`` step log-ratios of the policy on the winner.
+        r_l: those on the loser.
+        guide_w: ``(B, T)`` step log-ratios of the guide, against the same reference; detached.
+        guide_l: those on the loser.
+        beta: inverse temperature.
+        alpha: strength of the guide.
+    """
+    weight_w = (1 + alpha * beta * as_float(guide_w)).clamp(min=0)
+    weight_l = (1 - alpha * beta * as_float(guide_l)).clamp(min=0)
+    return dpo(log_ratio(r_w, weight=weight_w), log_ratio(r_l, weight=weight_l), beta=beta)
+
+
+@recipe("t-reg", beta=0.1, alpha=0.25)
+def t_reg(r_w: Tensor, r_l: Tensor, contrast_w: Tensor, contrast_l: Tensor, *, beta: float, alpha: float) -> Tensor:
+    """T-REG (arXiv:2412.02685): DPO plus a likelihood term weighted by token rewards in (-1/2, 1/2), second-hand.
+
+    The term is ``-alpha beta sg(sigmoid(-z)) sum_t w_t r_t`` over both sides, ``w = sigmoid(contrast) - 1/2``, z DPO's
+    margin; alpha 0.1, 0.25 or 0.5. On log-ratios rather than log-probs: a constant apart, the same gradient. Returns
+    ``(B,)``.
+
+    Args:
+        r_w: ``(B, T)`` step log-ratios on the winner.
+        r_l: those on the loser.
+        contrast_w: ``(B, T)``, the log-prob of each step under a prompt that asks for a better answer minus that under
+            one that asks for a worse; detached. On diffusion: two conditionings.
+        contrast_l: those on the loser.
+        beta: inverse temperature.
+        alpha: strength of the term.
+    """
+    z = pair_margin(log_ratio(r_w), log_ratio(r_l), beta=beta)
+    reward_w, reward_l = (as_float(c).sigmoid() - 0.5 for c in (contrast_w, contrast_l))
+    likelihood = log_ratio(r_w, weight=reward_w) + log_ratio(r_l, weight=reward_l)
+    return logistic(z) - alpha * beta * (-z).sigmoid().detach() * likelihood
+
+
+@recipe("cdr")
+def cdr(logp_strong: Tensor, logp_weak: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """CDR (arXiv:2411.02481): the reward ``log strong - log weak`` of an answer, ``(B,)``, detached.
+
+    Two frozen models, both given a prompt that names the criterion and examples; the best and worst of N make a pair.
+    On images a tuned against a base diffusion model, the surrogate log-ratio being the input and ``logp_weak`` 0.
+    """
+    return log_ratio(logp_strong.detach(), logp_weak, mask=mask)
+
+
+@recipe("sr-ppo")
+def sr_ppo(logp_tuned: Tensor, logp_base: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Self-Rewarding PPO (arXiv:2510.21090): the reward ``sum_t log tuned - log base`` of own samples, ``(B,)``,
+    detached.
+
+    tuned is the policy after fine-tuning on demonstrations, before PPO. On images average surrogates over time steps
+    first and pass ``(B,)``.
+    """
+    return log_ratio(logp_tuned.detach(), logp_base, mask=mask)

@@ -1,0 +1,160 @@
+"""Pairs under the logistic link: DPO and what differs from it by one switch.
+
+Unless said otherwise ``r_w`` and ``r_l`` are log-ratios of the preferred and the other item, ``(B,)``: summed log-probs
+against a reference (:func:`diffalign.losses.log_ratio.log_ratio`) of a language model, or the surrogate of a diffusion
+model (then beta is thousands: see the scale rule in :mod:`diffalign.losses.log_ratio`). Everything returns ``(B,)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+
+from diffalign.losses.common import as_float, check_probability
+from diffalign.losses.label_noise import robust_noise, soft_label
+from diffalign.losses.log_ratio import mean_log_ratio
+from diffalign.losses.margin_weights import margin_adaptive_weight
+from diffalign.losses.preference import logistic, pair_margin
+from diffalign.losses.ratio_links import js_link, power_link
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.regularizers import k2
+from diffalign.losses.sft import nll
+
+
+@recipe("dpo", beta=0.1)
+@recipe("con-j", beta=0.01)
+@recipe("mapl", beta=0.1)
+def dpo(r_w: Tensor, r_l: Tensor, *, beta: float | Tensor, label: float | Tensor = 1.0) -> Tensor:
+    """DPO (arXiv:2305.18290): ``-log sigmoid(beta (r_w - r_l))``; beta 0.1, on TL;DR 0.5 [TRL].
+
+    - Con-J (arXiv:2410.03742): the items are a judge's correct and incorrect verdicts on one labelled pair, beta 0.01
+      (trainer's default); the occasional fine-tuning step on the best verdicts is a loop around it.
+    - MAPL (arXiv:2505.12845): one response under two prompts, ``r_w = r(y | matching)``, ``r_l = r(y | other)``; beta
+      unsure, and only this intra-sample term is held, from a review.
+
+    Args:
+        r_w: see the module.
+        r_l: see the module.
+        beta: inverse temperature.
+        label: probability that the first item is the better one, a number or ``(B,)``; detached.
+    """
+    return soft_label(logistic, pair_margin(r_w, r_l, beta=beta), label)
+
+
+@recipe("dno", beta=0.1)
+def dno(r_1: Tensor, r_2: Tensor, wins_1: Tensor, wins_2: Tensor, *, beta: float) -> Tensor:
+    """DNO (arXiv:2404.03715): the label is ``sigmoid(wins_1 - wins_2)``, the reference the current policy.
+
+    ``wins`` ``(B,)`` are expected win rates against the current policy; detached. The practical DNO-Prct is DPO on
+    pairs of a large gap.
+    """
+    return dpo(r_1, r_2, beta=beta, label=(as_float(wins_1) - as_float(wins_2)).sigmoid())
+
+
+@recipe("osp", beta=0.1)
+def osp(r_w: Tensor, r_l: Tensor, strength: Tensor, *, beta: float) -> Tensor:
+    """OSP (arXiv:2405.14103), rebuilt from the abstract, beta unsure: the label is the judged ``strength`` of the
+    preference, ``(B,)`` in [0, 1], on pairs of a ranking of own samples; detached.
+    """
+    check_probability(strength=strength)
+    return dpo(r_w, r_l, beta=beta, label=strength)
+
+
+@recipe("rdpo-robust", beta=0.1)
+def rdpo_robust(r_w: Tensor, r_l: Tensor, *, beta: float, flip: float) -> Tensor:
+    """rDPO (arXiv:2403.00409), TRL's robust loss: unbiased under labels swapped at the rate ``flip``, which has to be
+    the true one. Unbounded below: log the margin and stop early.
+    """
+    return dpo(r_w, r_l, beta=beta, label=robust_noise(1.0, flip=flip))
+
+
+@recipe("flex-dpo", beta=0.1, loser_scale=0.5, sft=0.1)
+def flex_dpo(r_w: Tensor, r_l: Tensor, logp_w: Tensor, *, beta: float, loser_scale: float, sft: float) -> Tensor:
+    """Flex-DPO (arXiv:2406.07327): a smaller beta for the rejected item, plus fine-tuning on the chosen one.
+
+    Form derived from a review; the three numbers are ours. ``loser_scale`` is the rejected beta over the chosen one;
+    ``logp_w`` ``(B,)`` is already reduced (see :func:`rpo_sft`).
+    """
+    return logistic(pair_margin(r_w, r_l, beta=beta, loser_scale=loser_scale)) + sft * nll(logp_w)
+
+
+@recipe("rpo-sft", beta=0.05, eta=0.005)
+def rpo_sft(r_w: Tensor, r_l: Tensor, logp_w: Tensor, *, beta: float, eta: float) -> Tensor:
+    """RPO (arXiv:2405.16436): DPO plus ``-eta logp_w``; beta 0.05 for Gemma, 0.01 for Zephyr.
+
+    ``logp_w`` ``(B,)`` comes reduced and scaled, since three forms circulate: the released trainer has beta times the
+    summed log-prob, its OpenRLHF port the token mean (beta 0.5, eta 0.2), TRL's recipe the token mean with eta 0.005.
+    On diffusion it is minus the denoising error of the winner.
+    """
+    return dpo(r_w, r_l, beta=beta) + eta * nll(logp_w)
+
+
+@recipe("hypo", beta=0.1, lam=1e-4)
+def hypo(r_w: Tensor, r_l: Tensor, r_online: Tensor, *, beta: float, lam: float) -> Tensor:
+    """HyPO (arXiv:2406.01462): offline DPO plus ``lam`` times the reverse KL on the policy's own samples; lam unsure.
+
+    ``r_online`` ``(N,)`` are live log-ratios of fresh samples. Their term is k2, whose gradient ``r grad logp`` is the
+    score-function estimate of the KL's; its value is not the KL. The batch mean is added to every pair.
+    """
+    return dpo(r_w, r_l, beta=beta) + lam * k2(r_online).mean()
+
+
+@recipe("madpo", beta=0.1, tau=math.log(999), c_min=0.5, c_max=2.0, lam=1.0)
+def madpo(r_w: Tensor, r_l: Tensor, rm_margin: Tensor, *, beta: float, **weight: float) -> Tensor:
+    """MADPO (arXiv:2510.05342): DPO weighted by the margin ``(B,)`` of a frozen reward model.
+
+    ``weight`` are the settings of :func:`diffalign.losses.margin_weights.margin_adaptive_weight`; tau is the notebook's
+    log 999, not the class's 2, at which large margins are hardly damped.
+    """
+    return margin_adaptive_weight(rm_margin, **weight) * dpo(r_w, r_l, beta=beta)
+
+
+@recipe("f-dpo", beta=0.1, link=js_link)
+def f_dpo(r_w: Tensor, r_l: Tensor, *, beta: float, link: Callable[[Tensor], Tensor]) -> Tensor:
+    """f-DPO (arXiv:2309.16240): DPO on ``link(r)``, a function of :mod:`diffalign.losses.ratio_links`.
+
+    The default is Jensen-Shannon, bounded and safe on surrogates; ``partial(power_link, alpha=1.0)`` is the forward KL.
+    """
+    return logistic(pair_margin(link(r_w), link(r_l), beta=beta))
+
+
+@recipe("simpo", beta=2.0, gamma=0.5)
+def simpo(
+    logp_w: Tensor,
+    logp_l: Tensor,
+    *,
+    mask_w: Tensor | None = None,
+    mask_l: Tensor | None = None,
+    beta: float,
+    gamma: float,
+) -> Tensor:
+    """SimPO (arXiv:2405.14734): mean log-probs, no reference, a target margin ``gamma`` after beta.
+
+    ``logp`` ``(B, T)`` token log-probs, or ``(B,)`` means. Beta 2 to 10, gamma / beta 0.1 to 0.8; TRL's gamma is 0.5. A
+    diffusion model has no such log-prob: with minus the denoising error it is a margin on errors, and no more.
+    """
+    s_w, s_l = mean_log_ratio(logp_w, mask=mask_w), mean_log_ratio(logp_l, mask=mask_l)
+    return logistic(pair_margin(s_w, s_l, beta=beta, margin=gamma))
+
+
+@recipe("alphapo", beta=2.5, gamma=0.1, alpha=0.25)
+def alphapo(
+    logp_w: Tensor,
+    logp_l: Tensor,
+    *,
+    mask_w: Tensor | None = None,
+    mask_l: Tensor | None = None,
+    beta: float,
+    gamma: float,
+    alpha: float,
+) -> Tensor:
+    """AlphaPO (arXiv:2501.03884): SimPO on ``(1 - p**-alpha) / alpha``, p the geometric mean of token probabilities.
+
+    Settings of the Mistral recipe [TRL]; whether the paper's 0.1 is gamma or gamma / beta is unsure. Inputs as in
+    :func:`simpo`.
+    """
+    means = mean_log_ratio(logp_w, mask=mask_w), mean_log_ratio(logp_l, mask=mask_l)
+    s_w, s_l = (power_link(mean, alpha=alpha) for mean in means)
+    return logistic(pair_margin(s_w, s_l, beta=beta, margin=gamma))

@@ -1,0 +1,128 @@
+"""Pairs of images: the objectives of diffusion and flow models on surrogate log-ratios.
+
+``delta_w``, ``delta_l`` ``(B,)`` are ``-(m - m_ref) / 2`` with m the *mean* squared error of noise or velocity over
+latent elements (:mod:`diffalign.losses.surrogates`), at one time step for both images. So beta is in thousands: 5000 on
+means over 16 384 elements is 0.305 on sums. Everything returns ``(B,)`` unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffalign.losses.common import as_float, check_floating, check_probability, check_same_shape
+from diffalign.losses.preference import hinge, linear, logistic, pair_margin
+from diffalign.losses.ratio_links import clip_link
+from diffalign.losses.recipes.preference import dpo
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.unpaired import kto, kto_shift
+
+
+@recipe("diffusion-dpo", beta=5000.0)
+@recipe("d2dpo", beta=1.0)
+def diffusion_dpo(delta_w: Tensor, delta_l: Tensor, *, beta: float) -> Tensor:
+    """Diffusion-DPO (arXiv:2311.12908): ``-log sigmoid(beta (delta_w - delta_l))``; noise and time step are shared.
+
+    beta 5000 on noise errors (2000 is usual for SD 1.5), 100 to 500 on velocities. D2-DPO (arXiv:2503.08295) is the
+    same on masked tokens, ``delta = w(t) sum_masked(log p - log p_ref)`` with ``w = 1 / (1 - t)``; its beta is unsure.
+    """
+    return dpo(delta_w, delta_l, beta=beta)
+
+
+@recipe("dso")
+def dso(error_w: Tensor, error_l: Tensor) -> Tensor:
+    """DSO's direct reward optimisation (arXiv:2503.22677), released form: ``m_w - m_l``, no reference, no beta.
+
+    ``error`` ``(B,)``: mean squared velocity errors, each with its own noise. Unbounded below: a small adapter, few
+    steps, early stop. The paper states it for unpaired samples with a sign; its DPO is :func:`diffusion_dpo` on
+    velocities with ``beta=500``.
+    """
+    return linear(pair_margin(-error_w, -error_l))
+
+
+def smoothed_preference(score_w: Tensor, score_l: Tensor) -> Tensor:
+    """Return SmPO's probability that the first image is preferred, from PickScore cosines ``(B,)``, detached.
+
+    Scores are mapped from [0.115435, 0.282016] to [0, 1] (the released constants); the probability is that of
+    Bradley-Terry, 0.731 at most within that range. The first image has to be the one of the higher score.
+    """
+    gap = as_float(score_w.detach()) - as_float(score_l.detach())
+    return (gap / (0.282016 - 0.115435)).sigmoid()
+
+
+@recipe("smpo", beta=2000.0, gamma=10.0)
+def smpo(delta_w: Tensor, delta_l: Tensor, p: Tensor, *, beta: float, gamma: float) -> Tensor:
+    """SmPO-Diffusion (arXiv:2506.02698): Diffusion-DPO with ``beta gamma (2 p - 1)`` for each pair.
+
+    ``p`` ``(B,)`` in [1/2, 1] from :func:`smoothed_preference`; pairs are re-labelled by it. p = 0.55 is plain DPO, p =
+    1/2 has no gradient. beta 2000 for SD 1.5, 5000 for SDXL. The inversion of images is the trainer's part.
+
+    Raises:
+        ValueError: a probability is outside [1/2, 1].
+    """
+    check_probability(**{"2 p - 1": 2 * p - 1})
+    return logistic(pair_margin(delta_w, delta_l, beta=beta * gamma * (2 * as_float(p) - 1)))
+
+
+@recipe("d3po", beta=0.1, eps=0.1)
+def d3po(r_w: Tensor, r_l: Tensor, *, beta: float | Tensor, eps: float) -> Tensor:
+    """D3PO (arXiv:2311.13231): DPO on each denoising step, log-ratios clipped to ``log(1 +- eps)`` first.
+
+    Step-wise DPO (arXiv:2406.04314) is the same on two samples of one latent, with beta 10.
+
+    Args:
+        r_w: ``(B, T)`` or ``(B,)``, mean over latent elements of the Gaussian step's log-ratio.
+        r_l: those of the other trajectory of the prompt.
+        beta: inverse temperature; a tensor may be 0 where both are equally good, which leaves log 2 and no gradient.
+        eps: clip range. Outside it that side has no gradient, also when it moved the wrong way.
+
+    Returns:
+        Like ``r_w``, one loss for each step.
+    """
+    return logistic(pair_margin(clip_link(r_w, eps=eps), clip_link(r_l, eps=eps), beta=beta))
+
+
+@recipe("diffusion-dro", margin=1e-3)
+def diffusion_dro(delta_expert: Tensor, delta_policy: Tensor, *, margin: float) -> Tensor:
+    """Diffusion-DRO (arXiv:2510.18353): ``relu(margin - 2 (delta_expert - delta_policy))``, expert images against
+    samples of a snapshot of the policy.
+
+    The hinge dies once every pair is past the margin: a loss of exactly 0 asks for fresh samples.
+    """
+    return hinge(pair_margin(delta_expert, delta_policy, beta=2.0), target=margin)
+
+
+@recipe("diffusion-kto", beta=2000.0)
+def diffusion_kto(
+    delta: Tensor, desirable: Tensor, *, beta: float, weight_d: float = 1.0, weight_u: float = 1.0
+) -> Tensor:
+    """Diffusion-KTO (arXiv:2404.04465): single liked and disliked images, ``1 - sigmoid(+-(u - max(0, mean u)))``.
+
+    ``u = beta delta``; the code's beta, 1000, multiplies ``2 delta``. ``desirable`` ``(B,)`` bool. The mean is over the
+    batch; with several processes average it and call :func:`diffalign.losses.unpaired.kto` with that shift.
+    """
+    u = pair_margin(delta, beta=beta)
+    return kto(u, desirable, shift=kto_shift(u), weight_d=weight_d, weight_u=weight_u)
+
+
+def odds(error: Tensor, *, scale: float = 0.5) -> Tensor:
+    """Return MaPO's ``f(m) = s m / (exp(s m) - 1)`` of an error m >= 0, like ``error``: 1 at 0, falling.
+
+    The released form is 0 / 0 at m = 0; here the series stands in there, slope ``-s / 2``.
+    """
+    x = scale * as_float(error)
+    small = x.abs() < 1e-3
+    safe = torch.where(small, 1.0, x)
+    return torch.where(small, 1 - x / 2 + x**2 / 12, -safe * (-safe).exp() / (-safe).expm1())
+
+
+@recipe("mapo", beta=0.1, scale=0.5, steps=1000)
+def mapo(error_w: Tensor, error_l: Tensor, *, beta: float, scale: float, steps: int) -> Tensor:
+    """MaPO (arXiv:2406.06424): ``m_w - beta log sigmoid(steps (f(m_w) - f(m_l)))`` with :func:`odds` f, no reference.
+
+    ``error`` ``(B,)`` are mean squared noise errors, ``steps`` the number of training time steps.
+    """
+    check_floating(error_w=error_w, error_l=error_l)
+    check_same_shape(error_w=error_w, error_l=error_l)
+    z = pair_margin(odds(error_w, scale=scale), odds(error_l, scale=scale), beta=steps)
+    return as_float(error_w) + beta * logistic(z)

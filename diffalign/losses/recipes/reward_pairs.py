@@ -1,0 +1,148 @@
+"""Reward models trained on pairs: Bradley-Terry on head outputs, and what differs from it by one switch.
+
+``score_w`` and ``score_l`` are rewards of the preferred and the other item, ``(B,)``. Everything returns ``(B,)``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffalign.losses.common import as_float, check_not_negative, check_probability
+from diffalign.losses.label_noise import noise_mixture, soft_label
+from diffalign.losses.preference import focal, logistic, pair_margin, probit
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.sft import logsigmoid
+
+
+@recipe("ixc-25-reward", center=0.0)
+@recipe("polar", center=0.0)
+def bradley_terry(score_w: Tensor, score_l: Tensor, *, center: float = 0.0) -> Tensor:
+    """Bradley-Terry: ``-log sigmoid(score_w - score_l) + center (score_w + score_l)**2``.
+
+    The second term keeps rewards around 0 (TRL's reward trainer; 0 in both methods here).
+
+    - IXC-2.5-Reward (arXiv:2501.12368), derived: a head on a vision-language model.
+    - POLAR (arXiv:2507.05197): scores are conditioned on a reference answer; in pre-training the winner is a second
+      sample of the reference's policy and the loser a sample of another one.
+    """
+    total = as_float(score_w) + as_float(score_l)
+    return logistic(pair_margin(score_w, score_l)) + center * total**2
+
+
+@recipe("skywork-reward-v1", gamma=0.0)
+def skywork_reward(score_w: Tensor, score_l: Tensor, *, gamma: float) -> Tensor:
+    """Skywork-Reward (arXiv:2410.18451): plain Bradley-Terry was kept; ``gamma > 0`` is its focal ablation.
+
+    Its hinge and margin ablations are :func:`diffalign.losses.preference.hinge` and ``pair_margin(margin=...)``.
+    """
+    return focal(pair_margin(score_w, score_l), gamma=gamma)
+
+
+@recipe("secrets-rlhf-2", flip_below=0.0, smooth_below=0.0, smooth=0.1)
+def secrets_rlhf_2(
+    score_w: Tensor, score_l: Tensor, votes: Tensor, *, flip_below: float, smooth_below: float, smooth: float
+) -> Tensor:
+    """Secrets of RLHF II (arXiv:2401.06080): preference strength by vote flips, smooths and sets the margin.
+
+    The released code has none of this. About 20 % of the data are flipped and 10 % smoothed [unsure]: choose the two
+    thresholds by quantiles of the strength over the data set.
+
+    Args:
+        score_w: see the module.
+        score_l: see the module.
+        votes: ``(K, B)`` reward differences, winner minus loser, of K reward models (10 in the paper); detached. Their
+            mean is the strength, which is also the margin.
+        flip_below: pairs of less strength change sides, margin included.
+        smooth_below: other pairs of less strength have the label ``1 - smooth``.
+        smooth: in [0, 1].
+    """
+    check_probability(smooth=smooth)
+    strength = as_float(votes.detach()).mean(0)
+    label = torch.where(strength < smooth_below, 1 - smooth, 1.0)
+    label = torch.where(strength < flip_below, 0.0, label)
+    return soft_label(logistic, pair_margin(score_w, score_l, margin=strength), label)
+
+
+@recipe("beyond-binary", scale=1.0)
+def beyond_binary(score_w: Tensor, score_l: Tensor, agreement: Tensor, *, scale: float) -> Tensor:
+    """Beyond the Binary (arXiv:2412.03822): the margin is ``scale`` times the judges' agreement ``(B,)``, detached.
+
+    That agreement sets a margin is the paper's; the linear form is unsure.
+    """
+    return logistic(pair_margin(score_w, score_l, margin=scale * as_float(agreement.detach())))
+
+
+@recipe("atari-prefs-demos", flip=0.1)
+def atari_prefs_demos(score_w: Tensor, score_l: Tensor, *, flip: float) -> Tensor:
+    """Ibarz et al. (arXiv:1811.06521): a share of the answers is random; demonstrations beat early samples."""
+    return noise_mixture(pair_margin(score_w, score_l), flip=flip)
+
+
+@recipe("pearl-rrl")
+def pearl_rrl(mean_w: Tensor, mean_l: Tensor, std_w: Tensor, std_l: Tensor) -> Tensor:
+    """PEARL's robust reward learning (arXiv:2306.03615), derived: rewards are Gaussian, the loss is minus the log of
+    ``Phi((mean_w - mean_l) / sqrt(std_w**2 + std_l**2))``.
+
+    The closed form under hard labels; towards std = 0 the larger mean wins for certain. The transport of labels across
+    tasks is not part of it. ``std`` ``(B,)``, not negative, with a gradient.
+
+    Raises:
+        ValueError: a standard deviation is negative.
+    """
+    check_not_negative(std_w=std_w, std_l=std_l)
+    variance = as_float(std_w) ** 2 + as_float(std_l) ** 2
+    return probit(pair_margin(mean_w, mean_l) * variance.clamp(min=1e-12).rsqrt())
+
+
+@recipe("grm", share=0.01, beta=0.1)
+def grm(score_w: Tensor, score_l: Tensor, logp_w: Tensor, *, share: float, beta: float) -> Tensor:
+    """GRM (arXiv:2406.10216): ``(1 - share) BT - share log sigmoid(beta logp_w)``, ``logp_w`` ``(B,)`` of the winner
+    through the kept language head, so that the trunk stays a generator.
+    """
+    check_probability(share=share)
+    kept = logsigmoid(beta * as_float(logp_w))
+    return (1 - share) * bradley_terry(score_w, score_l) + share * kept
+
+
+@recipe("vpl", beta=0.01)
+def vpl(score_w: Tensor, score_l: Tensor, mean: Tensor, log_var: Tensor, *, beta: float) -> Tensor:
+    """VPL (arXiv:2408.10075): Bradley-Terry given a user's latent, plus ``beta KL(q || N(0, I))``.
+
+    The latent is drawn from ``q = N(mean, exp(log_var))``, both ``(B, D)``, of the user of each pair. beta 0.01 is the
+    default, 0 in the released scripts.
+    """
+    mean, log_var = as_float(mean), as_float(log_var)
+    kl = (log_var.exp() + mean**2 - 1 - log_var).sum(1) / 2
+    return bradley_terry(score_w, score_l) + beta * kl
+
+
+@recipe("regret-preference")
+def regret_preference(return_w: Tensor, return_l: Tensor, gain_w: Tensor, gain_l: Tensor) -> Tensor:
+    """Regret preference model (arXiv:2206.02231): Bradley-Terry on ``return + V(end) - V(start)`` of a segment.
+
+    That is minus the regret when transitions are deterministic; ``V = 0`` is the partial-return model, and potential
+    shaping cancels. ``return`` ``(B,)`` is the sum of a segment's rewards, ``gain`` ``(B,)`` its difference of values.
+    """
+    return bradley_terry(as_float(return_w) + as_float(gain_w), as_float(return_l) + as_float(gain_l))
+
+
+@recipe("prior-symbolic", weight=1.0)
+def prior_symbolic(score_w: Tensor, score_l: Tensor, penalty: Tensor, *, weight: float) -> Tensor:
+    """PRIOR with symbolic priors, derived: Bradley-Terry plus ``weight`` times a soft penalty ``(B,)`` on the reward.
+
+    Which penalties the paper uses is unconfirmed, and the weight is ours.
+    """
+    return bradley_terry(score_w, score_l) + weight * as_float(penalty)
+
+
+@recipe("parl", baseline=0.0)
+def parl(score_w: Tensor, score_l: Tensor, logp_w: Tensor, logp_l: Tensor, *, baseline: float | Tensor) -> Tensor:
+    """PARL (arXiv:2308.02585): Bradley-Terry on the policy's own samples, with the score-function correction
+    ``sg(loss - baseline) (logp_w + logp_l)`` for their depending on it.
+
+    ``logp`` ``(B,)`` are live log-probs of the two samples; how they depend on the reward model, the second-order part,
+    is not part of it. Without them the correction is a constant.
+    """
+    loss = bradley_terry(score_w, score_l)
+    return loss + (loss.detach() - baseline) * (as_float(logp_w) + as_float(logp_l))
