@@ -87,10 +87,10 @@ def _pair_losses(
     """Loss of each ordered pair ``(B, G, G)``, 0 elsewhere, and which pairs these are."""
     check_floating(scores=scores)
     check_groups(scores=scores, labels=labels, **({} if scale is None else {"scale": scale}))
-    pairs = ordered_pairs(labels, mask)
-    s = keep(scores, scored(labels, mask))
+    pairs, valid = ordered_pairs(labels, mask), scored(labels, mask)
+    s = keep(scores, valid)
     z = s[:, :, None] - s[:, None, :]
-    z = z if scale is None else z * as_float(scale.detach())[:, :, None]
+    z = z if scale is None else z * keep(scale.detach(), valid)[:, :, None]
     loss = link(keep(z, pairs))
     if weight is not None:
         check_same_shape(pairs=pairs, weight=weight)
