@@ -50,24 +50,28 @@ def risk_advantage(
 
 
 def share_by_merit(bundle: Tensor, rewards: Tensor, *, tol: float = 1e-6) -> Tensor:
-    """Share each bundle's advantage among its members in proportion to ``r - mean of the prompt``, ``(P, G)``.
+    """Share each bundle's advantage among its members in proportion to ``r - mean of the prompt``,
+    ``(..., P, G)``, detached.
 
     The form that RiskPO's code calls "sum-mean": shares add up to the bundle's advantage, a member below its prompt's
     mean gets the opposite sign. Where the merits add up to (nearly) nothing all members get the same. The divisor is
     that sum, which may be small: shares can exceed the whole.
 
     Args:
-        bundle: ``(G,)``, advantage of bundle g, which holds sample g of each prompt.
-        rewards: ``(P, G)``, G samples of each of the bundle's P prompts (5 and 10 in the paper).
+        bundle: ``(..., G)``, advantage of bundle g, which holds sample g of each prompt.
+        rewards: ``(..., P, G)``, G samples of each of the bundle's P prompts (10 and 5 in the paper).
         tol: sums of merits of at most this size count as nothing.
 
     Raises:
         ValueError: a shape does not fit.
     """
-    if rewards.ndim != 2 or bundle.shape != rewards.shape[1:]:
-        raise ValueError(f"expected bundle (G,) and rewards (P, G), got {tuple(bundle.shape)}, {tuple(rewards.shape)}")
+    if rewards.ndim < 2 or bundle.shape != rewards[..., 0, :].shape:
+        raise ValueError(
+            f"expected bundle (..., G) and rewards (..., P, G), got {tuple(bundle.shape)} and {tuple(rewards.shape)}"
+        )
     rewards = as_float(rewards.detach())
-    merit = rewards - rewards.mean(1, keepdim=True)
-    total = merit.sum(0)
-    share = torch.where(total.abs() > tol, merit / total, torch.ones_like(merit) / len(rewards))
-    return as_float(bundle.detach()) * share
+    merit = rewards - rewards.mean(-1, keepdim=True)
+    total = merit.sum(-2, keepdim=True)
+    some = total.abs() > tol
+    share = torch.where(some, merit / torch.where(some, total, 1.0), 1 / rewards.shape[-2])
+    return as_float(bundle.detach())[..., None, :] * share

@@ -34,11 +34,16 @@ def _depths(parent: Tensor, nodes: Tensor) -> list[int]:
 
 
 def _means(value: Tensor, parent: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Mean of the finite values of each parent's children, and whether there is one, ``(size,)`` both."""
+    """Mean of the finite values of each parent's children, and whether there is one, ``(size,)`` both.
+
+    Deviations are taken from the smallest child first, so that the mean of equal values is exact.
+    """
     finite = torch.isfinite(value)
-    total = value.new_zeros(size).index_add(0, parent, keep(value, finite))
     count = value.new_zeros(size).index_add(0, parent, finite.to(value.dtype))
-    return total / count.clamp(min=1), count > 0
+    low = value.new_full((size,), torch.inf).scatter_reduce(0, parent, value.masked_fill(~finite, torch.inf), "amin")
+    low = keep(low, count > 0)
+    above = value.new_zeros(size).index_add(0, parent, keep(value - low[parent], finite))
+    return low + above / count.clamp(min=1), count > 0
 
 
 def backed_up(value: Tensor, parent: Tensor) -> Tensor:
@@ -80,19 +85,22 @@ def tree_advantage(value: Tensor, parent: Tensor) -> Tensor:
     return keep(value - above, torch.isfinite(value) & torch.isfinite(above))
 
 
-def sibling_std(value: Tensor, parent: Tensor, *, eps: float = 1e-6) -> Tensor:
-    """Return the population std of each node and its siblings, + eps, ``(N,)``: what SPO divides by on request. 1 for a
-    root.
+def sibling_advantage(value: Tensor, parent: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """Return ``(value - mean of siblings) / (their std + eps)`` of each node, ``(N,)``, detached; 0 for a root.
+
+    A node is its own sibling, the std is the population's. On :func:`backed_up` values this is :func:`tree_advantage`
+    over the std of the parent's children, which SPO offers.
 
     Raises:
         ValueError: the shapes differ, or a parent does not come before its child.
     """
     _depths(parent, value)
     value, child = as_float(value.detach()), parent >= 0
-    at = parent[child].long()
-    mean, _ = _means(value[child], at, len(value))
-    square, _ = _means((value[child] - mean[at]) ** 2, at, len(value))
-    return torch.where(child, square[parent.clamp(min=0).long()].sqrt() + eps, torch.ones_like(value))
+    at = parent.clamp(min=0).long()
+    mean, _ = _means(value[child], at[child], len(value))
+    away = keep(value - mean[at], child & torch.isfinite(value))
+    square, _ = _means(torch.where(torch.isfinite(value), away, torch.nan)[child] ** 2, at[child], len(value))
+    return away / (square[at].sqrt() + eps)
 
 
 def chain_advantage(value: Tensor, *, mask: Tensor | None = None) -> Tensor:

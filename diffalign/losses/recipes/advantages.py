@@ -1,0 +1,155 @@
+"""Methods that differ from GRPO by the advantage of a group, ``rewards (B, G) -> (B, G)`` unless said otherwise.
+
+Rewards may be NaN where a sample could not be scored. Results have no gradient; give them, flattened, to a surrogate of
+:mod:`diffalign.losses.policy`. Methods that also name their surrogate return its loss.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from diffalign.losses.advantages import group_advantage, no_scale, usable
+from diffalign.losses.baselines import given_center, max_center, virtual_center
+from diffalign.losses.bounded_bias import bounded_bias, early_bias
+from diffalign.losses.common import as_float, check_mask, check_not_negative, check_positive
+from diffalign.losses.policy import clip
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.scales import beta_density, mean_abs, virtual_scale
+
+
+@recipe("dr-irl")
+def dr_irl(rewards: Tensor, hardness: Tensor, responsiveness: Tensor) -> Tensor:
+    """DR-IRL (GRPO-S), rebuilt (derived): GRPO's advantage times the prompt's hardness and the model's responsiveness.
+
+    The factor stands after the normalisation: before it, the std would erase it. How both are measured is not
+    confirmed; pass them, ``(B,)`` each, not negative.
+    """
+    check_not_negative(hardness=hardness, responsiveness=responsiveness)
+    return group_advantage(rewards) * (as_float(hardness) * as_float(responsiveness)).detach()[:, None]
+
+
+@recipe("ngrpo", n=1, r_max=1.0, eps_low=0.16, eps_high=0.24)
+def ngrpo(log_ratio: Tensor, rewards: Tensor, *, n: int, r_max: float, eps_low: float, eps_high: float) -> Tensor:
+    """NGRPO (arXiv:2509.18851, its code): a virtual perfect sample in the statistics, and a lopsided clip,
+    ``(B G, ...)``.
+
+    A group that is wrong throughout is pushed down by ``1/sqrt(G + 1)``; one right throughout gets 0. No KL; 8 samples.
+
+    Args:
+        log_ratio: ``(B G,)`` or ``(B G, T)``.
+        rewards: ``(B, G)``.
+        n: number of virtual samples.
+        r_max: their reward.
+        eps_low: clip range below.
+        eps_high: clip range above.
+    """
+    center = partial(virtual_center, n=n, r_max=r_max)
+    adv = group_advantage(rewards, center=center, scale=partial(virtual_scale, n=n, r_max=r_max))
+    return clip(log_ratio, adv.flatten(), eps_low=eps_low, eps_high=eps_high)
+
+
+@recipe("bnpo", floor=1e-6)
+def bnpo(rewards: Tensor, *, floor: float) -> Tensor:
+    """BNPO (arXiv:2506.02864, its code): centred rewards over a fitted Beta density of the success rate.
+
+    Rewards in [0, 1]; several rewards: the mean of their advantages. Weights are bounded by ``1 / floor``. With clip
+    ranges .2 and .28 and 16 samples. (TRL's ``loss_type="bnpo"`` is another thing.)
+    """
+    return group_advantage(rewards, scale=beta_density, eps=floor)
+
+
+@recipe("optimal-advantage")
+def optimal_advantage(rewards: Tensor) -> Tensor:
+    """arXiv:2310.02456: what Bradley-Terry fits on segments is the optimal advantage A*, at most 0: the best of a group
+    is the baseline, and nothing is discounted or bootstrapped on top. That a group's maximum stands for the best action
+    is our reading (derived).
+    """
+    return group_advantage(rewards, center=max_center, scale=no_scale)
+
+
+@recipe("contrastive-rewards")
+def contrastive_rewards(rewards: Tensor, reference: Tensor) -> Tensor:
+    """arXiv:2403.07708: reward minus the mean reward of the prompt's reference samples, ``reference (B, K)``; 5 of them
+    (unsure), scored once. Under a centring inside the group this would change nothing.
+    """
+    baseline = as_float(reference.detach())
+    baseline = baseline.masked_fill(~torch.isfinite(baseline), torch.nan).nanmean(1)
+    known = torch.isfinite(baseline)[:, None].expand_as(rewards)
+    return group_advantage(rewards, center=partial(given_center, baseline=baseline), scale=no_scale, mask=known)
+
+
+@recipe("pipo", lam=0.1)
+def pipo(rewards: Tensor, mean: float | Tensor, history: Tensor, *, lam: float) -> Tensor:
+    """PIPO (arXiv:2604.00860): a second update on the *previous* batch, scaled by what the first one brought.
+
+    ``a_i = G A_i / sum |A_j|`` of that batch, times the standardised improvement ``xi = (mean - mean of history) / std
+    of history``, or ``lam xi`` when it got worse. The paper has lam .1, the code 0. That the std is the unbiased one is
+    unsure.
+
+    Args:
+        rewards: ``(B, G)``, of the previous batch.
+        mean: mean reward now, after the update on it.
+        history: ``(K,)``, mean rewards of the last K batches (8), at least 2.
+        lam: share of a setback that is undone.
+    """
+    check_not_negative(lam=lam)
+    if history.ndim != 1 or len(history) < 2:
+        raise ValueError(f"history must hold at least two mean rewards, shape (K,), got {tuple(history.shape)}")
+    past = as_float(history.detach())
+    xi = (torch.as_tensor(mean, dtype=past.dtype, device=past.device).detach() - past.mean()) / (past.std() + 1e-6)
+    return group_advantage(rewards, scale=mean_abs) * torch.where(xi < 0, lam * xi, xi)
+
+
+@recipe("adora", amplify=2.0, threshold=0.5)
+def adora(rewards: Tensor, success: Tensor, *, amplify: float, threshold: float) -> Tensor:
+    """ADORA: the advantages of a prompt that is solved at most half the time count twice. Constants are second-hand.
+
+    The criteria on the length of an answer (longer successes than failures; the VLM setting's attenuation by .1) have
+    no counterpart on images and are left out.
+
+    Args:
+        rewards: ``(B, G)``.
+        success: ``(B, G)`` bool.
+        amplify: factor of hard prompts.
+        threshold: success rate up to which a prompt is hard.
+    """
+    check_positive(amplify=amplify)
+    valid = usable(rewards)
+    check_mask(rewards, success)
+    rate = (success.bool() & valid).sum(1) / valid.sum(1).clamp(min=1)
+    return group_advantage(rewards) * torch.where(rate <= threshold, amplify, 1.0)[:, None]
+
+
+@recipe("poise")
+def poise(rewards: Tensor, probe: Tensor) -> Tensor:
+    """POISE (arXiv:2605.07579): two samples of a prompt, each compared with what a probe foresees from the *other*.
+
+    ``probe (B, 2)``: prediction of the reward from the hidden features of sample i. It serves as the baseline of sample
+    1 - i, which it does not depend on, so nothing is biased. With a probe that returns its own sample's reward this is
+    leave-one-out. The probe (PCA and ridge, refitted on a sliding buffer) is not here.
+    """
+    if rewards.shape[1:] != (2,) or probe.shape != rewards.shape:
+        raise ValueError(f"expected rewards and probe (B, 2), got {tuple(rewards.shape)} and {tuple(probe.shape)}")
+    return group_advantage(rewards, center=partial(given_center, baseline=probe.flip(1)), scale=no_scale)
+
+
+@recipe("remax", bound=5.0)
+def remax(rewards: Tensor, greedy: Tensor, *, bound: float) -> Tensor:
+    """ReMax (arXiv:2310.10505, its code): reward minus that of the greedy sample, held to +-5.
+
+    ``greedy`` ``(B,)`` or ``(B, G)``: on images the reward of the deterministic sample from the same initial noise. The
+    code adds a KL per token to the reward.
+    """
+    return group_advantage(rewards, center=partial(given_center, baseline=greedy), scale=no_scale, clip=bound)
+
+
+@recipe("aspo", delta=-2.0, k=0.7)
+def aspo(rewards: Tensor, position: Tensor, length: Tensor, eligible: Tensor, *, delta: float, k: float) -> Tensor:
+    """ASPO (arXiv:2508.19201, a public verl recipe): GRPO's advantage, biased towards early use of a tool by at most
+    ``k |A|``. Arguments as in :mod:`diffalign.losses.bounded_bias`.
+    """
+    adv = group_advantage(rewards)
+    return bounded_bias(adv, early_bias(position, length, eligible, delta=delta), k=k, eligible=eligible.bool())

@@ -1,0 +1,50 @@
+"""Methods that look at one trajectory stopped at several budgets: exits of a chain of thought, or of a sampler."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from diffalign.losses.advantages import group_advantage, no_scale
+from diffalign.losses.budgets import budget_baseline, budget_returns, decay_by_hits, subgroup_offset
+from diffalign.losses.recipes.registry import recipe
+
+
+@recipe("s-grpo-early-exit")
+def s_grpo(correct: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """S-GRPO (arXiv:2505.07686): exits of one trajectory as a group, ``(B, S)``: the first correct one earns 1, each
+    later one half as much. Centred only; that there is no std is unsure. On images exits are sampling steps.
+
+    Args:
+        correct: ``(B, S)`` bool, exits in order.
+        mask: ``(B, S)``, 1 where there is an exit.
+    """
+    return group_advantage(decay_by_hits(correct, mask=mask), scale=no_scale, mask=mask)
+
+
+@recipe("hbpo", longest=4096.0)
+def hbpo(rewards: Tensor, budget: Tensor, *, longest: float, mask: Tensor | None = None) -> Tensor:
+    """HBPO (arXiv:2507.15844): GRPO over all samples of a prompt, plus by how much each budget's samples exceed what
+    the budget asks for, ``(B, G)``.
+
+    The released code adds the second term twice. Budgets there: 512, 1024, 2048, 2560 of 4096; on images a budget is a
+    number of sampling steps.
+
+    Args:
+        rewards: ``(B, G)``.
+        budget: ``(B, G)``.
+        longest: largest cost.
+        mask: ``(B, G)``.
+    """
+    return group_advantage(rewards, mask=mask) + subgroup_offset(rewards, budget, longest=longest, mask=mask)
+
+
+@recipe("brpo")
+def brpo(rewards: Tensor, prob: Tensor) -> Tensor:
+    """BRPO (arXiv:2505.13438): what is still to come at each budget, minus a baseline from the sample's own past and
+    the group's mean, ``(B, G, S)``. One budget is GRPO without a std. 4 budgets there.
+
+    Args:
+        rewards: ``(B, G, S)``, reward if stopped at budget s: of the clean image predicted there.
+        prob: ``(S,)``, how often each budget is asked for (linear or uniform).
+    """
+    return budget_returns(rewards, prob) - budget_baseline(rewards, prob)

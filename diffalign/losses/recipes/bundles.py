@@ -1,0 +1,94 @@
+"""Methods that compare more than one group at a time: prompts with prompts, sets with sets, bundles with their past."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from diffalign.losses.advantages import group_advantage, usable
+from diffalign.losses.common import as_float, keep
+from diffalign.losses.consistency import answer_entropy, consistent_reward, local_share
+from diffalign.losses.policy import clip
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.risk import risk_advantage, share_by_merit
+from diffalign.losses.set_advantages import gate_diversity, reward_sum
+from diffalign.losses.trackers import update_quantile
+
+
+@recipe("copo", k=1.0, b=0.5, eps=0.2)
+def copo(log_ratio: Tensor, rewards: Tensor, answers: Tensor, *, k: float, b: float, eps: float) -> Tensor:
+    """COPO (arXiv:2508.04138, its code): the clipped losses of a local and a global advantage, blended, ``(B G, ...)``.
+
+    The local one is GRPO's; the global one compares prompts by :func:`~diffalign.losses.consistency.consistent_reward`.
+    Groups whose answers agree learn from the comparison of prompts. A group all wrong or all right still learns.
+
+    Args:
+        log_ratio: ``(B G,)`` or ``(B G, T)``.
+        rewards: ``(B, G)``.
+        answers: ``(B, G)``, numbers of the distinct answers; for images of clusters.
+        k: steepness of the blend.
+        b: entropy in bits at which both count the same.
+        eps: clip range.
+    """
+    local = group_advantage(rewards)
+    among_prompts = group_advantage(consistent_reward(rewards, answers)[None])[0]
+    broad = keep(among_prompts[:, None].expand_as(local), usable(rewards))
+    omega = local_share(answer_entropy(answers, mask=usable(rewards)), local, k=k, b=b)
+    share = omega.flatten().view(-1, *[1] * (log_ratio.ndim - 1))
+    losses = [clip(log_ratio, adv.flatten(), eps_low=eps) for adv in (local, broad)]
+    return share * losses[0] + (1 - share) * losses[1]
+
+
+@recipe("sgrpo-supergroup", weight=0.9, temperature=1.0)
+def sgrpo(
+    utility: Tensor,
+    diversity: Tensor,
+    credit: Tensor | None,
+    *,
+    weight: float,
+    temperature: float,
+    threshold: float | None = None,
+) -> Tensor:
+    """SGRPO (arXiv:2605.08659), the form of most released configurations, ``(S, N, G)``.
+
+    The set's diversity, shared out by leave-one-out credit, joins the reward. Utility ``(S, N, G)``, diversity ``(S,
+    N)``, credit ``(S, N, G)``; a threshold on the set's mean utility opens its diversity. Trainer there: 8 sets of 64,
+    clip .5, k3 with .005. See :mod:`diffalign.losses.set_advantages` for the other two forms.
+    """
+    if threshold is not None:
+        diversity = gate_diversity(diversity, utility, threshold=threshold)
+    return reward_sum(utility, diversity, credit=credit, weight=weight, temperature=temperature)
+
+
+@recipe("riskpo", a_lo=0.2, a_hi=0.8, omega=1.5, natural_baseline=True)
+def riskpo(
+    rewards: Tensor,
+    quantiles: tuple[Tensor, Tensor] | None,
+    *,
+    a_lo: float,
+    a_hi: float,
+    omega: float,
+    natural_baseline: bool,
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """RiskPO (arXiv:2510.00911, its code in tracking mode): bundles of prompts, looked at from below.
+
+    Sample g of each of a bundle's prompts make one score; its advantage is shared among them by merit. Quantiles are
+    those of earlier calls, of this batch at the first. The yaml has the natural baseline, the published script has not;
+    the optional division by the bundle's std is left to the caller.
+
+    Args:
+        rewards: ``(N, P, G)``, N bundles of P = 5 prompts with G = 10 samples.
+        quantiles: what an earlier call returned, None at the start.
+        a_lo: lower level.
+        a_hi: upper level, .9 on MATH.
+        omega: weight of the shortfall.
+        natural_baseline: whether a mastered bundle gets 0.
+
+    Returns:
+        The quantiles for the next call, and advantages ``(N, P, G)``.
+    """
+    scores = as_float(rewards.detach()).sum(-2)
+    old = quantiles or (None, None)
+    new = (update_quantile(old[0], scores, level=a_lo), update_quantile(old[1], scores, level=a_hi))
+    low, high = quantiles or new
+    adv = risk_advantage(scores, low, high, a_lo=a_lo, a_hi=a_hi, omega=omega, natural_baseline=natural_baseline)
+    return new, share_by_merit(adv, rewards)

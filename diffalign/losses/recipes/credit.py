@@ -1,0 +1,138 @@
+"""Methods that give steps, turns or segments of one trajectory advantages of their own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffalign.losses.advantages import group_advantage, no_scale
+from diffalign.losses.common import as_float, check_same_shape, keep
+from diffalign.losses.gae import Gae, gae, last_value
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.tree import backed_up, chain_advantage, cut_segments, sibling_advantage, spread, tree_advantage
+
+
+@recipe("tempflow-grpo", eps=1e-6)
+def tempflow_grpo(value: Tensor, parent: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+    """TempFlow-GRPO (arXiv:2508.04324): branches from one noisy image, compared with their siblings, times the weight
+    of the step at which they part, ``(N,)``.
+
+    Args:
+        value: ``(N,)``, rewards of the leaves of trees (:mod:`diffalign.losses.tree`); inner nodes are not read.
+        parent: ``(N,)``.
+        weight: ``(N,)``, of the step that leads to the node (:func:`diffalign.losses.tempflow_weights`).
+        eps: added to the siblings' std.
+    """
+    check_same_shape(value=value, weight=weight)
+    return sibling_advantage(backed_up(value, parent), parent, eps=eps) * as_float(weight.detach())
+
+
+@recipe("segment-po")
+def segment_po(value: Tensor, parent: Tensor) -> Tensor:
+    """SPO-tree (arXiv:2505.23564, its code): child minus parent, inner nodes the mean of their children, ``(N,)``.
+
+    Branching 6-6-6 there; an edge of exactly 0 teaches nothing and may be dropped. On images: branches at denoising
+    steps. :func:`segment_po_chain` is SPO-chain. Arguments as in :mod:`diffalign.losses.tree`.
+    """
+    return tree_advantage(backed_up(value, parent), parent)
+
+
+def segment_po_chain(value: Tensor, prob: Tensor, *, threshold: float = 0.9, every: int = 5) -> Tensor:
+    """SPO-chain: each token gets the gain of its segment, ``(B, T)``; 0 for tokens the policy was sure of, which also
+    leave the loss.
+
+    Args:
+        value: ``(B, S + 1)``, Monte-Carlo value (9 continuations) at the start and after each segment; NaN after the
+            last one of a row.
+        prob: ``(B, T)``, probability of each token at roll-out.
+        threshold: from which a token is sure.
+        every: unsure tokens in a segment (5 or 10).
+    """
+    gain = chain_advantage(value)
+    return keep(spread(gain, cut_segments(prob, threshold=threshold, every=every)), prob < threshold)
+
+
+@recipe("rad-2")
+def rad_2(value: Tensor, parent: Tensor, path: Tensor) -> Tensor:
+    """What of RAD-2 carries over to images: trajectories branch at the borders of *blocks* of denoising steps, and all
+    steps of a block share its edge's advantage, ``(B, T)``. From the abstract (second-hand).
+
+    Args:
+        value: ``(N,)``, rewards of leaves.
+        parent: ``(N,)``.
+        path: ``(B, T)``, for each trajectory and step the node that its block leads to, -1 for none.
+    """
+    edges = tree_advantage(backed_up(value, parent), parent)
+    return spread(edges.expand(len(path), -1), path)
+
+
+@recipe("hifpo", eps=1e-6)
+def hifpo(outcome: Tensor, process: Tensor, parent: Tensor, *, eps: float) -> Tensor:
+    """HiFPO (arXiv:2606.19930), rebuilt from the abstract (derived): samples of one step are compared by the outcome
+    they lead to plus a score of the step itself, ``(N,)``. Resampling of failed steps with a hint is a trainer's.
+
+    Args:
+        outcome: ``(N,)``, of leaves; a step's outcome is the mean of what follows.
+        process: ``(N,)``, score of each step.
+        parent: ``(N,)``.
+        eps: added to the siblings' std.
+    """
+    check_same_shape(outcome=outcome, process=process)
+    return sibling_advantage(backed_up(outcome, parent) + as_float(process.detach()), parent, eps=eps)
+
+
+@recipe("igpo-info-gain", gamma=1.0)
+def igpo(belief: Tensor, outcome: Tensor, *, gamma: float, mask: Tensor | None = None) -> Tensor:
+    """IGPO (arXiv:2510.14967, its code): a turn is paid by how much it raised the belief in the right answer, ``(B, G,
+    K)``.
+
+    The last turn is paid by the outcome instead. All turns of a group share one mean, which is subtracted; then what
+    follows is added up, discounted. No std (the code offers one). On images: the reward of the predicted clean image.
+
+    Args:
+        belief: ``(B, G, K + 1)``, probability of the right answer before the first turn and after each.
+        outcome: ``(B, G)``.
+        gamma: discount.
+        mask: ``(B, G, K)``, 1 where there is a turn.
+    """
+    if belief.ndim != 3 or outcome.shape != belief.shape[:2]:
+        raise ValueError(f"expected belief (B, G, K + 1), outcome (B, G), got {belief.shape} and {outcome.shape}")
+    gain = as_float(belief.detach()).diff(dim=2)
+    valid = torch.ones_like(gain, dtype=torch.bool) if mask is None else mask.bool()
+    check_same_shape(turns=gain, mask=valid)
+    last = valid & (valid.flip(2).cumsum(2).flip(2) == 1)
+    paid = torch.where(last, outcome.detach().to(gain.dtype)[:, :, None], gain)
+    centred = group_advantage(paid.flatten(1), scale=no_scale, mask=valid.flatten(1)).view(-1, gain.shape[2])
+    nothing = torch.zeros_like(centred)
+    return gae(centred, nothing, mask=valid.flatten(0, 1), gamma=gamma, lam=1.0).advantages.view_as(gain)
+
+
+@recipe("t-ppo", gamma=1.0, lam=0.95)
+def t_ppo(
+    rewards: Tensor, values: Tensor, truncated: Tensor, *, gamma: float, lam: float, mask: Tensor | None = None
+) -> Gae:
+    """T-PPO (arXiv:2506.15050): GAE in which a row that was cut off goes on with its own last value (EGAE).
+
+    The policy learns from all rows, the critic from finished ones only: mask its loss by ``~truncated``.
+
+    Args:
+        rewards: ``(B, T)``.
+        values: ``(B, T)``.
+        truncated: ``(B,)`` bool.
+        gamma: discount.
+        lam: of GAE.
+        mask: ``(B, T)``.
+    """
+    bootstrap = keep(last_value(values, mask), truncated)
+    return gae(rewards, values, mask=mask, gamma=gamma, lam=lam, bootstrap=bootstrap)
+
+
+@recipe("pdppo", gamma=1.0, lam=0.95)
+def pdppo(
+    rewards: Tensor, values: Tensor, post_values: Tensor, *, gamma: float, lam: float, mask: Tensor | None = None
+) -> Tensor:
+    """PDPPO, rebuilt (derived): the larger of two critics' advantages, ``(B, T)``, one that sees the state before the
+    decision and one after it, before chance acts: on images the predicted mean, before noise. The settings are ours.
+    """
+    advs = [gae(rewards, v, mask=mask, gamma=gamma, lam=lam).advantages for v in (values, post_values)]
+    return torch.maximum(*advs)

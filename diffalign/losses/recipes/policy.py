@@ -1,0 +1,170 @@
+"""Policy-gradient methods: surrogate, advantage and mask as the paper has them.
+
+``log_ratio`` is log-prob minus log-prob at roll-out, ``(B,)`` or ``(B, T)``; a denoising step stands where a token
+stands, and clip ranges are those of tokens: with a mean over latent elements .2 becomes about 1e-4. Results are
+unreduced, like ``log_ratio``, unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from diffalign.losses.advantages import group_advantage, group_std
+from diffalign.losses.baselines import median_center
+from diffalign.losses.common import as_float, check_not_negative, check_same_shape, keep
+from diffalign.losses.constraints import squared_hinge
+from diffalign.losses.discriminative import discriminative, positive_weights
+from diffalign.losses.nash import nash_advantage
+from diffalign.losses.policy import clip, reinforce, target, target_ratio
+from diffalign.losses.policy_pairs import pair_joint, reward_gap
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.subset import subset_log_prob
+
+
+@recipe("drpo-decoupled", tau=10.0, lam=0.1, kl_coef=1e3, kl_bound=1e-4)
+def drpo_decoupled(
+    scores: Tensor,
+    old: Tensor,
+    positive: Tensor,
+    quality: Tensor,
+    *,
+    tau: float,
+    lam: float,
+    kl_coef: float,
+    kl_bound: float,
+) -> Tensor:
+    """DRPO (arXiv:2510.04474): positives by their quality against the log-sum-exp of the negatives, ``(B,)``.
+
+    Every prompt's loss carries the batch's KL penalty, so the plain mean over *all* prompts, the one-sided ones
+    included, is the paper's loss. The KL is the k1 estimate of KL(old || policy), mean of ``old - scores``.
+
+    Args:
+        scores: ``(B, G)``, mean log-prob of each sample under the policy.
+        old: ``(B, G)``, the same at roll-out.
+        positive: ``(B, G)`` bool.
+        quality: ``(B, G)``, a second reward (1 - length / longest).
+        tau: temperature of the negatives.
+        lam: temperature of the qualities.
+        kl_coef: weight of the squared hinge.
+        kl_bound: KL that is free.
+    """
+    check_same_shape(scores=scores, old=old)
+    kl = (as_float(old.detach()) - as_float(scores)).mean()
+    weight = positive_weights(quality, positive, lam=lam)
+    return discriminative(scores, positive, tau=tau, weight=weight) + squared_hinge(kl, kl_bound, coef=kl_coef)
+
+
+@recipe("p3o", kl_coef=0.01, eps=0.2, cap=10.0)
+def p3o(
+    log_ratio: Tensor,
+    rewards: Tensor,
+    kl_log_ratio: Tensor,
+    *,
+    kl_coef: float,
+    eps: float,
+    cap: float,
+    scale: float | Tensor | None = None,
+) -> Tensor:
+    """P3O (arXiv:2310.00212), second version with the joint clip, the form of the original trainer, ``(B,)``.
+
+    There rewards are over their running std and clipped to +-10 before. Arguments: ``log_ratio (B, 2)``, ``rewards (B,
+    2)``, ``kl_log_ratio (B, 2)`` to the reference; the rest as in :mod:`diffalign.losses.policy_pairs`.
+    """
+    return pair_joint(
+        log_ratio, reward_gap(rewards, kl_log_ratio=kl_log_ratio, kl_coef=kl_coef, scale=scale), eps=eps, cap=cap
+    )
+
+
+@recipe("tspo", eps=0.2)
+def tspo(scores: Tensor, old_scores: Tensor, chosen: Tensor, rewards: Tensor, *, eps: float) -> Tensor:
+    """TSPO, rebuilt (derived): GRPO on which frames, timesteps or seeds to use, ``(B, G)``.
+
+    The clip range is GRPO's. That the subset's probability is the exact one among all subsets of its size is our
+    reading; choosing everything teaches nothing.
+
+    Args:
+        scores: ``(B, N)``, a score for each candidate of a prompt; with gradient.
+        old_scores: ``(B, N)``, at roll-out.
+        chosen: ``(B, G, N)`` bool, G subsets drawn for each prompt.
+        rewards: ``(B, G)``.
+        eps: clip range.
+    """
+    subsets = chosen.flatten(0, 1)
+    new, old = (
+        subset_log_prob(s[:, None].expand(chosen.shape).flatten(0, 1), subsets) for s in (scores, old_scores.detach())
+    )
+    adv = group_advantage(rewards)
+    return clip(new - old, adv.flatten(), eps_low=eps).view_as(adv)
+
+
+@recipe("nash-md", tau=0.1)
+def nash_md(log_ratio: Tensor, kl_log_ratio: Tensor, win: Tensor, *, tau: float, mask: Tensor | None = None) -> Tensor:
+    """Nash-MD (arXiv:2312.00886), TRL's form: REINFORCE with ``(P - 1/2) - tau r_t``.
+
+    The opponent is drawn from the geometric mixture of policy and reference with share .5
+    (:func:`diffalign.losses.nash.opponent_mean`, exact for Gaussian steps).
+
+    Args:
+        log_ratio: ``(B, T)``, to the policy at roll-out.
+        kl_log_ratio: ``(B, T)``, to the reference; detached.
+        win: ``(B,)``, probability of beating the opponent's sample.
+        tau: weight of the KL; .1 in TRL, .008 in the paper (unsure).
+        mask: ``(B, T)``.
+    """
+    return reinforce(log_ratio, nash_advantage(win, kl_log_ratio, tau=tau, mask=mask), mask=mask)
+
+
+@recipe("retool", eps=0.2)
+def retool(log_ratio: Tensor, adv: Tensor, own: Tensor, *, eps: float) -> Tensor:
+    """ReTool (arXiv:2504.11536): PPO in which what the policy did not choose is masked, rewards +-1, no KL.
+
+    Args:
+        log_ratio: ``(B, T)``.
+        adv: ``(B,)`` or ``(B, T)``.
+        own: ``(B, T)`` bool, False for tool output, and for the deterministic steps of a mixed sampler.
+        eps: clip range.
+    """
+    return clip(log_ratio, adv, eps_low=eps, mask=own)
+
+
+@recipe("props", eps=0.2, kl_coef=0.1)
+def props(log_ratio: Tensor, kl: Tensor, *, eps: float, kl_coef: float, mask: Tensor | None = None) -> Tensor:
+    """PROPS (arXiv:2311.08290): a proposal policy learns to draw what the data have too little of. Numbers are unsure.
+
+    The clipped surrogate with advantage -1 on data already there lowers their probability; ``kl`` keeps the proposal
+    near the policy.
+
+    Args:
+        log_ratio: log-prob under the proposal minus that under the policy.
+        kl: like ``log_ratio``, KL(policy || proposal), with gradient.
+        eps: clip range.
+        kl_coef: weight of the KL.
+        mask: shape of ``log_ratio``.
+    """
+    check_same_shape(log_ratio=log_ratio, kl=kl)
+    check_not_negative(kl_coef=kl_coef)
+    away = clip(log_ratio, log_ratio.new_full(log_ratio.shape[:1], -1.0), eps_low=eps, mask=mask)
+    return away + kl_coef * keep(kl, mask)
+
+
+@recipe("brrl", eps=0.3, tau=1e-4)
+def brrl(
+    log_ratio: Tensor, rewards: Tensor, *, eps: float, tau: float, std_eps: float = 1e-6, mask: Tensor | None = None
+) -> Tensor:
+    """Bounded-ratio RL (arXiv:2604.18578), its group form GBPO: the ratio is regressed onto a bounded target.
+
+    The weight is GRPO's advantage, around the mean; the target looks at the reward above the *median*, over the same
+    std. tau is 1e-4 in the script, 1.0 in the yaml.
+
+    Args:
+        log_ratio: ``(B G,)`` or ``(B G, T)``.
+        rewards: ``(B, G)``.
+        eps: the ratio's largest distance from 1.
+        tau: sharpness of the target.
+        std_eps: added to the std.
+        mask: shape of ``log_ratio``.
+    """
+    adv = group_advantage(rewards, scale=group_std, eps=std_eps)
+    score = group_advantage(rewards, center=median_center, scale=group_std, eps=std_eps)
+    goal = target_ratio(score.flatten(), eps_low=eps, tau=tau)
+    return target(log_ratio, adv.flatten(), goal=goal, mask=mask)

@@ -1,0 +1,161 @@
+"""Policy-gradient methods that also learn from what the policy did not draw itself, or that imitate.
+
+Conventions as in :mod:`diffalign.losses.recipes.policy`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffalign.losses.advantages import group_advantage, loo_center, no_scale
+from diffalign.losses.common import as_float, check_not_negative, check_same_shape, expand_rows, keep
+from diffalign.losses.policy import ratio, reinforce
+from diffalign.losses.policy_off import awr, focal_factor, halfway_gap, mixture, shaped
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.regularizers import k3
+from diffalign.losses.token_credit import outcome_weights
+
+
+@recipe("rl-plus", gamma=0.5)
+def rl_plus(
+    logp: Tensor, old: Tensor, adv: Tensor, external: Tensor, *, gamma: float, mask: Tensor | None = None
+) -> Tensor:
+    """RL-PLUS (arXiv:2508.00222): own samples by their ratio, external ones by a mixture ratio and a focal factor.
+
+    The released code takes the current policy's ``old`` as behaviour probability of external data. No clip, no std
+    in the advantage; 7 own and 1 external sample in a group. For token probabilities: a density leaves the focal factor
+    out (gamma 0).
+
+    Args:
+        logp: ``(B, T)``, log-prob under the policy.
+        old: ``(B, T)``, at roll-out.
+        adv: ``(B,)`` or ``(B, T)``.
+        external: ``(B,)`` bool.
+        gamma: exponent of the focal factor.
+        mask: ``(B, T)``.
+    """
+    old, adv = keep(old.detach(), mask), keep(expand_rows(adv.detach(), logp), mask)
+    x = keep(logp, mask) - old
+    focal = focal_factor(keep(logp, mask), gamma=gamma) if gamma else 1.0
+    foreign = mixture(x, adv * focal, gap=halfway_gap(old), mask=mask)
+    return torch.where(expand_rows(external.bool(), x), foreign, ratio(x, adv, mask=mask))
+
+
+@recipe("omniopd", prior=1.0, prior_mean=0.5, kl_coef=0.01)
+def omniopd(
+    log_ratio: Tensor,
+    kl_log_ratio: Tensor,
+    similarity: Tensor,
+    audited: Tensor,
+    *,
+    prior: float,
+    prior_mean: float,
+    kl_coef: float,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """OmniOPD (arXiv:2606.01476), rebuilt from the abstract; all numbers are ours (unsure).
+
+    A chunk of the student that starts at an audited position earns its mean similarity to the teacher's chunks, shrunk
+    to a prior; the other tokens are held to the base model by k3. Exact match with one teacher chunk and ``prior = 0``
+    is an exact-match reward.
+
+    Args:
+        log_ratio: ``(B, T)``, to the policy at roll-out.
+        kl_log_ratio: ``(B, T)``, to the base model, with gradient.
+        similarity: ``(B, K)`` in [0, 1], of the student's chunk to K teacher samples.
+        audited: ``(B, T)`` bool, tokens of the audited chunk.
+        prior: how many samples the prior counts for.
+        prior_mean: its mean.
+        kl_coef: weight of the KL elsewhere.
+        mask: ``(B, T)``.
+    """
+    check_not_negative(prior=prior, kl_coef=kl_coef)
+    similarity = as_float(similarity.detach())
+    reward = (prior * prior_mean + similarity.sum(1)) / (prior + similarity.shape[1])
+    pull = reinforce(log_ratio, reward, mask=mask)
+    return torch.where(audited.bool(), pull, keep(kl_coef * k3(keep(kl_log_ratio, mask)), mask))
+
+
+@recipe("oreal", negative=0.5, kl_coef=0.01)
+def oreal(
+    logp: Tensor,
+    ref: Tensor,
+    adv: Tensor,
+    positive: Tensor,
+    token_scores: Tensor | None,
+    *,
+    negative: float,
+    kl_coef: float,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """OREAL (arXiv:2502.06781, InternLM/OREAL train_oreal.py): imitate what is right, push off what is wrong.
+
+    Weighted so that the plain sum is the loss: positives over the number of their tokens, negatives over that of theirs
+    times ``negative``, plus k3 over the number of all. The ratio of negatives is to the policy itself, so its value is
+    1. :func:`oreal_advantage` gives the advantages. Prompts all right or all wrong are dropped before, and one positive
+    and one negative sample of each other prompt are kept.
+
+    Args:
+        logp: ``(B, T)``, under the policy.
+        ref: ``(B, T)``, under the reference.
+        adv: ``(B,)``.
+        positive: ``(B,)`` bool, outcome.
+        token_scores: ``(B, T)`` of the token model; None gives every token weight 1.
+        negative: weight of the negatives.
+        kl_coef: weight of k3.
+        mask: ``(B, T)``.
+    """
+    logp, valid = keep(logp, mask), expand_rows(torch.ones_like(positive).bool(), logp) if mask is None else mask.bool()
+    weight = 1.0 if token_scores is None else outcome_weights(token_scores, positive, mask=mask)
+    good = expand_rows(positive.bool(), logp)
+    adv = expand_rows(as_float(adv.detach()), logp) * weight
+    imitate = reinforce(logp, adv, mask=mask) / (good & valid).sum().clamp(min=1)
+    push = negative * ratio(logp - logp.detach(), adv, mask=mask) / (~good & valid).sum().clamp(min=1)
+    penalty = keep(k3(logp - keep(ref.detach(), mask)), mask) / valid.sum().clamp(min=1)
+    return torch.where(good, imitate, push) + kl_coef * penalty
+
+
+def oreal_advantage(rewards: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Return OREAL's advantages, leave-one-out without a scale, ``(B, G)``; groups of 16."""
+    return group_advantage(rewards, center=loo_center, scale=no_scale, mask=mask)
+
+
+@recipe("critique-grpo", gamma=0.1)
+def critique_grpo(
+    log_ratio: Tensor, logp: Tensor, rewards: Tensor, refined: Tensor, *, gamma: float, mask: Tensor | None = None
+) -> Tensor:
+    """Critique-GRPO (arXiv:2506.03106): refinements of a sample after a critique join its group, ``(B G, T)``.
+
+    Advantages over responses and refinements together, without a std. Responses by their plain ratio (the released
+    script removes the clip), refinements by ``q / (q + gamma)``. Reduce by a constant length (``masked_const``).
+
+    Args:
+        log_ratio: ``(B G, T)``, to the policy at roll-out.
+        logp: ``(B G, T)``, q in logarithms: the log-prob of a token; for a density the log-ratio to the reference.
+        rewards: ``(B, G)``, of responses and refinements.
+        refined: ``(B, G)`` bool.
+        gamma: where a refinement's gradient is largest.
+        mask: ``(B G, T)``.
+    """
+    check_same_shape(rewards=rewards, refined=refined)
+    adv = group_advantage(rewards, scale=no_scale).flatten()
+    own = ratio(log_ratio, adv, mask=mask)
+    return torch.where(expand_rows(refined.bool().flatten(), own), shaped(logp, adv, gamma=gamma, mask=mask), own)
+
+
+@recipe("famo2o", max_weight=100.0)
+def famo2o(logp: Tensor, adv: Tensor, coefficient: Tensor, *, max_weight: float, mask: Tensor | None = None) -> Tensor:
+    """FamO2O (arXiv:2310.17966): imitation with weight ``exp(A c)``, c a knob that the network is told and that is
+    turned at inference. 0 is behaviour cloning. The learnt choice of c per state is left out.
+
+    Args:
+        logp: ``(B,)`` or ``(B, T)``, log-prob, or minus a denoising error.
+        adv: as in :mod:`diffalign.losses.policy`.
+        coefficient: ``(B,)``, c >= 0, drawn anew for each sample.
+        max_weight: largest weight, that of IQL.
+        mask: shape of ``logp``.
+    """
+    check_not_negative(coefficient=coefficient)
+    tilted = expand_rows(adv.detach(), logp) * expand_rows(coefficient.detach(), logp)
+    return awr(logp, tilted, max_weight=max_weight, mask=mask)
