@@ -24,6 +24,8 @@ def test_values_by_hand() -> None:
     assert common.masked_seq_mean(x, mask).item() == pytest.approx((1.5 + 4) / 2)  # the empty row is left out, not NaN
     assert common.masked_seq_sum(x, mask).item() == pytest.approx((3 + 4) / 2)
     assert common.masked_const(x, mask, norm=10).item() == pytest.approx(0.7)
+    assert common.row_mean(x, mask).tolist() == pytest.approx([1.5, 4.0, 0.0])
+    assert common.row_mean(x).tolist() == pytest.approx([11.0, 38.0, 80.0])
 
 
 def test_equal_lengths_make_the_means_agree() -> None:

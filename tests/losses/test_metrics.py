@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from diffalign.losses import policy, policy_metrics
+from diffalign.losses.metrics import preference_metrics
 
 
 def metrics(ratios: list[float], adv: list[float], **kwargs: object) -> dict[str, float]:
@@ -76,3 +77,38 @@ def test_nothing_valid_gives_zeros_and_far_out_is_finite() -> None:
 def test_nothing_carries_a_gradient() -> None:
     out = policy_metrics(torch.zeros(3, requires_grad=True), torch.ones(3, requires_grad=True), eps_low=0.1)
     assert not any(v.requires_grad or v.ndim for v in out.values())
+
+
+def pairs(w: list[float], k: list[float], **kwargs: object) -> dict[str, float]:
+    w, k = torch.tensor(w, dtype=torch.float64), torch.tensor(k, dtype=torch.float64)
+    return {k: v.item() for k, v in preference_metrics(w, k, **kwargs).items()}
+
+
+def test_pairs_by_hand() -> None:
+    assert pairs([2.0, -1.0, 0.5], [1.0, 0.5, 0.5], beta=0.5, margin=0.25) == pytest.approx({
+        "accuracy": 0.5, "score_w_mean": 0.5, "score_l_mean": 2 / 3, "gap_mean": -1 / 6, "z_mean": -1 / 3,
+        "prob_mean": (0.5621765 + 0.2689414 + 0.4378235) / 3,
+    }, abs=1e-7)  # fmt: skip
+
+
+def test_pairs_before_the_first_step_say_a_half() -> None:
+    m = pairs([0.3, -2.0], [0.3, -2.0])
+    assert m["accuracy"] == m["prob_mean"] == 0.5 and m["z_mean"] == m["gap_mean"] == 0
+
+
+def test_pairs_count_ties_half_and_the_rest_whole() -> None:
+    assert pairs([1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0])["accuracy"] == 0.625
+    assert pairs([1.0], [0.0], margin=5.0)["accuracy"] == 1 and pairs([1.0], [0.0], margin=5.0)["z_mean"] == -4
+
+
+def test_pairs_defaults_masks_and_gradients() -> None:
+    assert pairs([1.0], [0.25])["z_mean"] == 0.75
+    w = torch.tensor([[0.1, float("nan")], [float("inf"), -0.2]], requires_grad=True)
+    out = preference_metrics(w, torch.zeros(2, 2), mask=torch.tensor([[1, 0], [0, 1]]))
+    assert out["score_w_mean"].item() == pytest.approx(-0.05) and out["accuracy"].item() == 0.5
+    assert out["prob_mean"].item() == pytest.approx(torch.tensor([0.1, -0.2]).sigmoid().mean().item())
+    assert not any(v.requires_grad or v.ndim for v in out.values())
+    empty = preference_metrics(w, w, mask=torch.zeros(2, 2))
+    assert all(v.item() == 0 for v in empty.values())
+    with pytest.raises(ValueError, match=r"score_l \(1,\)"):
+        preference_metrics(torch.zeros(2), torch.zeros(1))
