@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from diffalign.losses.recipes import listwise as listwise
+from diffalign.losses.recipes import unpaired as unpaired
 from diffalign.losses.recipes.registry import Recipe, get, names, recipe
 
 __all__ = ["Recipe", "get", "names", "recipe"]

@@ -1,0 +1,132 @@
+"""Published objectives on single samples, liked or not or with an advantage, by name.
+
+``log_ratio`` is a log-ratio to the reference, of tokens or a surrogate (:mod:`diffalign.losses.surrogates`). One value
+per sample comes back, unreduced; what runs from batch to batch goes in and comes out.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from diffalign.losses import unpaired
+from diffalign.losses.common import (
+    Moments,
+    check_not_negative,
+    check_positive,
+    check_probability,
+    check_same_shape,
+    readable,
+    update_moments,
+)
+from diffalign.losses.log_ratio import log_ratio as summed
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.regression import regression_loss
+from diffalign.losses.trackers import update_ema
+
+
+class Tracked(NamedTuple):
+    """A loss, and the running state to pass to the next call."""
+
+    loss: Tensor
+    state: Moments | Tensor
+
+
+@recipe("bco", beta=0.1, low=0.5, high=10.0)
+def bco(
+    log_ratio: Tensor,
+    desirable: Tensor,
+    state: Moments,
+    *,
+    beta: float,
+    low: float,
+    high: float,
+    prompt_prob: Tensor | None = None,
+) -> Tracked:
+    """Binary classifier optimisation (arXiv:2404.04656, the form of TRL's BCO trainer, not of its ``bco_pair``).
+
+    The shift is the running mean of the implicit rewards of both labels, this batch included; disliked samples weigh
+    the density ratio of their prompt.
+
+    Args:
+        log_ratio: ``(B,)`` summed log-ratios to the reference, or surrogates.
+        desirable: ``(B,)`` bool.
+        state: running moments, :func:`~diffalign.losses.common.empty_moments` at the start.
+        beta: scale of the implicit reward.
+        low: smallest density ratio.
+        high: largest density ratio.
+        prompt_prob: ``(B,)`` probability that the prompt comes from the liked samples; None for weights of 1.
+    """
+    check_positive(beta=beta)
+    u = beta * log_ratio
+    state = update_moments(state, u)
+    weight = 1.0 if prompt_prob is None else unpaired.density_ratio(prompt_prob, low=low, high=high)
+    return Tracked(unpaired.logistic(u, desirable, shift=state.mean, weight_u=weight), state)
+
+
+@recipe("vpd", beta=0.1, rate=0.1)
+def vpd(
+    teacher: Tensor, student: Tensor, desirable: Tensor, state: Tensor | None, *, beta: float, rate: float
+) -> Tracked:
+    """Variational policy distillation, teacher step (arXiv:2605.15113, from second-hand notes): the teacher, told the
+    critique, is trained against the *current student* as its reference.
+
+    The shift is the moving average of the mean of both class means; its rate is not stated, .1 is [ours]. One such
+    step for five of the student, which is ``distillation.reverse`` on the student's samples.
+
+    Args:
+        teacher: ``(B,)`` log-probs given prompt and critique, carry the gradient.
+        student: ``(B,)`` log-probs given the prompt alone; detached.
+        desirable: ``(B,)`` bool.
+        state: shift that an earlier call returned, None at the start.
+        beta: scale of the log-ratio.
+        rate: share of this batch in the moving average.
+    """
+    check_positive(beta=beta)
+    u = beta * summed(teacher, student)
+    state = update_ema(state, unpaired.class_mean_shift(u, desirable), rate=rate)
+    return Tracked(unpaired.logistic(u, desirable, shift=state), state)
+
+
+@recipe("pmpo", alpha=0.5, kl_coef=0.3)
+def pmpo(log_ratio: Tensor, accepted: Tensor, kl: Tensor, *, alpha: float, kl_coef: float) -> Tensor:
+    """Preference optimisation as probabilistic inference (arXiv:2410.04166, from two second-hand texts):
+    ``-alpha mean over accepted + (1 - alpha) mean over rejected log-probs + kl_coef KL(ref || policy)``.
+
+    Weighted so that the mean over the batch is that. For Gaussian steps of one variance both directions of the KL are
+    ``gaussian_kl``. kl_coef .3 is a later variant's, with the reverse KL [unsure].
+
+    Args:
+        log_ratio: ``(B,)`` log-probs or log-ratios (the reference adds a constant), carry the gradient.
+        accepted: ``(B,)`` bool: advantage >= 0, or the better half of a group.
+        kl: ``(B,)``, carries a gradient.
+        alpha: share of the accepted, in [0, 1].
+        kl_coef: weight of the KL.
+
+    Raises:
+        ValueError: there are rejected samples that count and no KL: unbounded below.
+    """
+    check_probability(alpha=alpha)
+    check_not_negative(kl_coef=kl_coef)
+    check_same_shape(log_ratio=log_ratio, kl=kl)
+    if kl_coef == 0 and alpha < 1 and readable(accepted) and not accepted.all():
+        raise ValueError("rejected samples without a KL term are unbounded below: give kl_coef > 0, or alpha = 1")
+    n_d, n_u = (c.sum().clamp(min=1).double() for c in (accepted, ~accepted))
+    weights = {"weight_d": alpha * len(kl) / n_d, "weight_u": (1 - alpha) * len(kl) / n_u}
+    loss = unpaired.linear(log_ratio, accepted, **weights)
+    return loss + kl_coef * kl
+
+
+@recipe("dapo-direct", beta=0.02)
+def dapo_direct(log_ratio: Tensor, values: Tensor, *, beta: float, mask: Tensor | None = None) -> Tensor:
+    """Direct advantage policy optimisation (arXiv:2412.18279, from the abstract): the log-ratio of each step is
+    regressed on its advantage ``V(s') - V(s)`` of a frozen critic. beta .02 [unsure].
+
+    Args:
+        log_ratio: ``(B, T)`` log-ratio of each step to the reference, carries the gradient.
+        values: ``(B, T + 1)`` values before each step and after the last; detached.
+        beta: scale of the log-ratios; on means over latent elements it must be tuned again.
+        mask: ``(B, T)``.
+    """
+    return regression_loss(log_ratio, values.diff(dim=1), beta=beta, mask=mask)
