@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -q
 
-.PHONY: quickstart test test-slow lint docs
+.PHONY: quickstart test test-slow mutants lint docs
 
 quickstart: $(INSTALLED)
 	$(BIN)/python -m diffalign train --config scripts/recipes/shapes-flow/quickstart.yaml
@@ -16,6 +16,10 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(PYTEST) -m "slow and not gpu"
+
+# Changes each formula of diffalign/losses in turn and asks whether its tests notice; up to half an hour on two cores.
+mutants: $(INSTALLED)
+	$(BIN)/python scripts/mutants.py --jobs $(WORKERS)
 
 docs: $(INSTALLED)
 	$(BIN)/python -m pdoc --docformat google --math -o build/docs diffalign

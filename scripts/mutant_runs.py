@@ -1,0 +1,144 @@
+"""Running one test file against many changes of one module (see mutants.py).
+
+pytest collects once; then each change gets a forked child, which re-executes the changed module, gives every function
+that is already bound elsewhere its new code, and runs the tests, quickest first, until one fails.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import pytest
+
+LEAST_LIMIT, LIMIT_FACTOR = 2.0, 5.0  # seconds; times what the tests take unchanged
+ASLEEP = 20  # a child that does not compute gets this many times as long
+PASSED, NOTICED = 0, 1
+
+
+def transplant(old: Any, new: Any, same: dict[int, Any]) -> None:
+    """Gives ``old``, a function or a class, the behaviour of ``new``; whoever holds ``old`` sees it."""
+    if isinstance(old, FunctionType) and isinstance(new, FunctionType):
+        old.__code__ = new.__code__
+        old.__defaults__ = new.__defaults__ and tuple(same.get(id(value), value) for value in new.__defaults__)
+        named = new.__kwdefaults__
+        old.__kwdefaults__ = named and {name: same.get(id(value), value) for name, value in named.items()}
+    elif isinstance(old, type) and isinstance(new, type):
+        for name, value in list(vars(new).items()):
+            transplant(vars(old).get(name), value, same)
+    elif isinstance(old, property) and isinstance(new, property):
+        transplant(old.fget, new.fget, same)
+    elif isinstance(old, classmethod | staticmethod) and isinstance(new, classmethod | staticmethod):
+        transplant(old.__func__, new.__func__, same)
+
+
+def forget(module: str) -> None:
+    """Takes the module's recipes out of the registry, so that it may register them again."""
+    registry = sys.modules.get("diffalign.losses.recipes.registry")
+    known = registry._recipes if registry else {}
+    for name in [name for name, recipe in known.items() if recipe.function.__module__ == module]:
+        del known[name]
+
+
+def kept(name: str, old: Any, new: Any, module: str) -> bool:
+    """Whether a name keeps the object it had: a function or class of the module, or a container filled since import."""
+    own = isinstance(old, FunctionType | type) and old.__module__ == module
+    state = isinstance(old, dict | list | set) and not name.startswith("__") and not new
+    return new is not old and (own or state)
+
+
+def execute(module: ModuleType, source: str) -> None:
+    """Re-executes a module from a changed source; its functions and classes keep their identity, and it its state."""
+    before = dict(vars(module))
+    forget(module.__name__)
+    exec(compile(source, str(module.__file__), "exec"), vars(module))  # noqa: S102
+    pairs = [(name, old, vars(module)[name]) for name, old in before.items()]
+    pairs = [pair for pair in pairs if kept(*pair, module.__name__)]
+    vars(module).update({name: old for name, old, _ in pairs})
+    for _, old, new in pairs:
+        transplant(old, new, {id(other): first for _, first, other in pairs})
+
+
+def forked(work: Callable[[], None], limit: float) -> int:
+    """Exit status of ``work`` in a child; NOTICED if it raised or ran past the limit, in seconds of CPU."""
+    child = os.fork()
+    if child == 0:
+        signal.setitimer(signal.ITIMER_PROF, limit)
+        signal.setitimer(signal.ITIMER_REAL, ASLEEP * limit)
+        status = NOTICED
+        try:
+            work()
+            status = PASSED
+        finally:
+            os._exit(status)
+    return PASSED if os.waitpid(child, 0)[1] == 0 else NOTICED
+
+
+class Runs:
+    """A pytest plugin that replaces the running of tests by runs of them, one for each change."""
+
+    def __init__(self, module: str, sources: list[str]) -> None:
+        self.module, self.sources = module, sources
+        self.noticed: list[bool] = [False] * len(sources)
+        self.error = "no tests were collected"
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Ends the child at the first failure."""
+        if report.failed:
+            os._exit(NOTICED)
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Times the unchanged tests, then runs every change."""
+        if session.testsfailed or not session.items:
+            return True
+        module = importlib.import_module(self.module)
+        unchanged = Path(str(module.__file__)).read_text()
+        seconds = self.unchanged(session.items, module, unchanged)
+        if len(seconds) < len(session.items):
+            self.error = "its tests fail without any change, or when it is executed anew"
+            return True
+        self.error = ""
+        items = [item for _, item in sorted(zip(seconds, session.items, strict=True), key=lambda pair: pair[0])]
+        limit = max(LEAST_LIMIT, LIMIT_FACTOR * sum(seconds))
+        for i, source in enumerate(self.sources):
+            self.noticed[i] = forked(lambda source=source: self.run(items, module, source), limit) == NOTICED
+        return True
+
+    def run(self, items: list[pytest.Item], module: ModuleType, source: str) -> None:
+        """All tests against one source, in a child."""
+        execute(module, source)
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+
+    def unchanged(self, items: list[pytest.Item], module: ModuleType, source: str) -> list[float]:
+        """Seconds of each test; fewer than there are tests if one fails."""
+        read, write = os.pipe()
+
+        def work() -> None:
+            execute(module, source)
+            for item, following in zip(items, [*items[1:], None], strict=True):
+                start = time.monotonic()
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                os.write(write, f"{time.monotonic() - start} ".encode())
+
+        forked(work, 3600.0)
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            return [float(word) for word in pipe.read().split()]
+
+
+def run_all(module: str, sources: list[str], test: Path) -> tuple[list[bool], str]:
+    """Which changes of a module its test file notices, and what kept it from looking, empty if nothing did."""
+    runs = Runs(module, sources)
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    pytest.main(["-q", "-p", "no:cacheprovider", "-m", "not slow and not gpu", str(test)], plugins=[runs])
+    return runs.noticed, runs.error
