@@ -10,7 +10,13 @@
 
 from __future__ import annotations
 
+from diffalign.losses.recipes import implicit_reward as implicit_reward
 from diffalign.losses.recipes import listwise as listwise
+from diffalign.losses.recipes import preference as preference
+from diffalign.losses.recipes import preference_diffusion as preference_diffusion
+from diffalign.losses.recipes import preference_square as preference_square
+from diffalign.losses.recipes import preference_steps as preference_steps
+from diffalign.losses.recipes import reward_pairs as reward_pairs
 from diffalign.losses.recipes import unpaired as unpaired
 from diffalign.losses.recipes.registry import Recipe, get, names, recipe
 
