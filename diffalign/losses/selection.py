@@ -1,0 +1,108 @@
+"""Which samples of a group to keep.
+
+All have one shape, ``(rewards (B, G), ..., *, mask (B, G)) -> Selection(index (B, n), weight (B, n))``: ``index`` picks
+samples of each group, best first where there is an order, and ``weight`` is 1, or 0 where a slot stays empty because
+the group has nothing to offer (its index is then meaningless, but valid). Train on ``values.gather(1, index)`` times
+``weight``. Detached.
+
+NaN, infinite and masked rewards are never selected. Ties go to the first sample. Random rules of the same shape are in
+:mod:`~diffalign.losses.resampling`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffalign.losses.advantages import usable
+from diffalign.losses.common import as_float, check_floating, check_same_shape
+
+
+class Selection(NamedTuple):
+    """Chosen samples of each group: ``index (B, n)`` int64, ``weight (B, n)`` 0 or 1 in fp32."""
+
+    index: Tensor
+    weight: Tensor
+
+
+def usable_rewards(rewards: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return rewards ``(B, G)``, detached and with ``-inf`` where unusable, and which are usable."""
+    valid = usable(rewards, mask)
+    return torch.where(valid, as_float(rewards.detach()), -math.inf), valid
+
+
+def check_count(n: int, rewards: Tensor) -> None:
+    """Refuse to select more samples than a group has, or none.
+
+    Raises:
+        ValueError: ``n`` is not in 1..G.
+    """
+    if not 1 <= n <= rewards.shape[1]:
+        raise ValueError(f"n must be in 1..G = {rewards.shape[1]}, got {n}")
+
+
+def chosen(index: Tensor, filled: Tensor) -> Selection:
+    """Return a selection from its index and which of its slots are filled, bool, both ``(B, n)``."""
+    return Selection(index, filled.float())
+
+
+def best(rewards: Tensor, *, mask: Tensor | None = None) -> Selection:
+    """Select the largest reward, ``n = 1`` (SuperHF)."""
+    return topk(rewards, n=1, mask=mask)
+
+
+def topk(rewards: Tensor, *, n: int, mask: Tensor | None = None) -> Selection:
+    """Select the ``n`` largest rewards, best first (DPA).
+
+    Raises:
+        ValueError: ``n`` is not in 1..G, or a shape does not fit.
+    """
+    rewards, valid = usable_rewards(rewards, mask)
+    check_count(n, rewards)
+    index = rewards.argsort(dim=1, descending=True, stable=True)[:, :n]
+    return chosen(index, valid.gather(1, index))
+
+
+def best_worst(rewards: Tensor, *, gap: float = 0.0, mask: Tensor | None = None) -> Selection:
+    """Select the largest and the smallest reward of each group, ``n = 2``, as a pair (West-of-N, Cream, PF-PPO BW).
+
+    A pair whose rewards are not further apart than ``gap`` weighs 0. Extremes are those of the group; verl's PF-PPO
+    takes those of the whole batch.
+
+    Raises:
+        ValueError: ``gap`` is NaN, or a shape does not fit.
+    """
+    if math.isnan(gap):
+        raise ValueError("gap must be a number, got nan")
+    rewards, valid = usable_rewards(rewards, mask)
+    low = torch.where(valid, rewards, math.inf)
+    index = torch.stack([rewards.argmax(1), low.argmin(1)], 1)
+    apart = rewards.amax(1) - low.amin(1) > gap
+    return chosen(index, apart[:, None].expand_as(index))
+
+
+def rank_then_point(scores: Tensor, wins: Tensor, *, mask: Tensor | None = None) -> Selection:
+    """Select the best-scored winner and the worst-scored loser of a pairwise ranking, ``n = 2`` (UnifiedReward).
+
+    The pair weighs 0 if a side is empty or the winner does not score higher. Scores are compared as numbers; the
+    released code compares strings, so that 9 beats 10.
+
+    Args:
+        scores: ``(B, G)`` pointwise scores.
+        wins: ``(B, G)`` in [0, 1], share of comparisons won, averaged over both orders of presentation. Above 1/2 is a
+            winner, below a loser; 1/2 is neither.
+        mask: ``(B, G)``.
+
+    Raises:
+        ValueError: a shape does not fit, or ``wins`` is not a floating type.
+    """
+    check_floating(wins=wins)
+    check_same_shape(scores=scores, wins=wins)
+    scores, valid = usable_rewards(scores, mask)
+    up, down = valid & (wins > 0.5), valid & (wins < 0.5)
+    high, low = torch.where(up, scores, -math.inf), torch.where(down, scores, math.inf)
+    index = torch.stack([high.argmax(1), low.argmin(1)], 1)
+    return chosen(index, (high.amax(1) > low.amin(1))[:, None].expand_as(index))
