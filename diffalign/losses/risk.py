@@ -41,7 +41,7 @@ def risk_advantage(
     if not 0 < a_lo < a_hi <= 1:
         raise ValueError(f"levels must satisfy 0 < a_lo < a_hi <= 1, got {a_lo} and {a_hi}")
     scores = as_float(scores.detach())
-    low, high = (torch.as_tensor(q, dtype=scores.dtype, device=scores.device) for q in (q_lo, q_hi))
+    low, high = (torch.as_tensor(q, dtype=scores.dtype, device=scores.device).detach() for q in (q_lo, q_hi))
     if (low > high).any():
         raise ValueError(f"the lower quantile must not exceed the upper one, got {q_lo} and {q_hi}")
     middle = (scores - low).relu() - (scores - high).relu() - natural_baseline * (high - low)
