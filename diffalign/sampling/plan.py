@@ -23,7 +23,7 @@ class StepPlan:
         dynamics: the table of steps.
         record: keep the states around this step and its log-prob.
         grad: run this step with a graph, and keep it through the sampler.
-        fork: copies made of every latent before this step (1 = none).
+        fork: copies made of every latent at this step (1 = none); they share its prediction and differ by its noise.
         guidance: scale at this step; 1 = the conditional branch alone.
         hook: changes the prediction at this step.
         start: first step executed (the initial latent belongs to it).

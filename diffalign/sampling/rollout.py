@@ -57,11 +57,11 @@ def rollout(
     trajectory = _begin(policy, plan, prompts, seeds, branches, negative_prompt, init)
     previous: Tensor | None = None
     for k in plan.steps:
-        trajectory = trajectory.forked(plan.fork[k])
-        if previous is not None and plan.fork[k] > 1:
-            previous = previous.repeat_interleave(plan.fork[k], dim=0)
         with torch.set_grad_enabled(plan.grad[k]):
-            out = _advance(policy, trajectory, k, noise, run_seed, previous)
+            output = _predict(policy, trajectory, k, trajectory.final)  # copies share it: they part by the noise alone
+            output, previous = (_copies(each, plan.fork[k]) for each in (output, previous))
+            trajectory = trajectory.forked(plan.fork[k])
+            out = _advance(policy, trajectory, k, output, noise, run_seed, previous)
         trajectory = _note(trajectory, k, out, keep_means)
         previous = out.x0_hat
     if decode:
@@ -161,11 +161,20 @@ def _scale(plan: StepPlan, k: int | Tensor, x: Tensor) -> float | Tensor | None:
     return scales.to(x).reshape(-1, *(1,) * (x.dim() - 1))
 
 
+def _copies(x: Tensor | None, copies: int) -> Tensor | None:
+    return x if x is None or copies == 1 else x.repeat_interleave(copies, dim=0)
+
+
 def _advance(
-    policy: Policy, trajectory: Trajectory, k: int, noise: Noise, run_seed: int, previous: Tensor | None
+    policy: Policy,
+    trajectory: Trajectory,
+    k: int,
+    output: Tensor,
+    noise: Noise,
+    run_seed: int,
+    previous: Tensor | None,
 ) -> StepOut:
     plan, x = trajectory.plan, trajectory.final
-    output = _predict(policy, trajectory, k, x)
     fresh = None
     if bool(plan.dynamics.c[k] > 0):
         keys = trajectory.seeds.tolist(), trajectory.branch.tolist()

@@ -74,7 +74,7 @@ def test_branches_share_the_prefix_and_differ_after_it(toy):
         assert torch.equal(trajectory.states[k][:4], trajectory.states[k][:1].expand(4, -1, -1, -1))
     ends = trajectory.final[:4].flatten(1)
     assert float(torch.pdist(ends).min()) > 1e-2
-    assert [toy.calls[i] for i in range(6)] == [2, 2, 8, 8, 8, 8], "the prefix is computed once per root"
+    assert [toy.calls[i] for i in range(6)] == [2, 2, 2, 8, 8, 8], "prefix and forking step are computed once per root"
 
 
 def test_forked_step_without_noise_gives_identical_branches(toy):
