@@ -35,7 +35,7 @@ def _valid(x: Tensor, mask: Tensor | None) -> Tensor:
 
 def _filled(x: Tensor, valid: Tensor) -> Tensor:
     """``x`` with a value so low where not valid that it has no part in any softmax, and no gradient."""
-    return torch.where(valid, x, torch.full_like(x, torch.finfo(x.dtype).min / 2))
+    return torch.where(valid, x, torch.full_like(x, torch.finfo(x.dtype).min))
 
 
 def _check_distribution(target: Tensor, valid: Tensor) -> None:
@@ -84,7 +84,7 @@ def best_first(labels: Tensor, mask: Tensor | None = None) -> Tensor:
     masked and unscored samples come last.
     """
     check_groups(labels=labels)
-    values = torch.where(scored(labels, mask), as_float(labels.detach()), -torch.inf)
+    values = torch.where(scored(labels, mask), as_float(labels), -torch.inf)
     return values.argsort(dim=1, descending=True, stable=True)
 
 

@@ -47,14 +47,13 @@ def rank(values: Tensor, ties: Tensor | None = None, mask: Tensor | None = None)
     training all scores are 0, and without the labels every weight would be 0 and stay so [ours].
     """
     check_groups(values=values, **({} if ties is None else {"ties": ties}))
-    values = values.detach()
-    ties = torch.zeros_like(values) if ties is None else ties.detach()
+    ties = torch.zeros_like(values) if ties is None else ties
     valid = scored(values, mask) & scored(ties)
     same = values[:, :, None] == values[:, None, :]
     below = values[:, :, None] < values[:, None, :]
     below |= same & (ties[:, :, None] < ties[:, None, :])
     level = same & (ties[:, :, None] == ties[:, None, :])
-    above = keep(below.float() + level.float() / 2, (valid[:, :, None] & valid[:, None, :]))
+    above = keep(below.float() + level.float() / 2, valid[:, :, None] & valid[:, None, :])
     return keep(above.sum(2) + 0.5, valid)
 
 
@@ -72,7 +71,7 @@ def dcg_weight(labels: Tensor, ranks: Tensor) -> Tensor:
         ValueError: shapes differ, or ``2**label`` overflows.
     """
     check_groups(labels=labels, ranks=ranks)
-    valid = scored(labels.detach()) & (ranks > 0)
+    valid = scored(labels) & (ranks > 0)
     gain = torch.exp2(keep(labels.detach(), valid))
     if readable(gain) and not torch.isfinite(gain).all():
         raise ValueError(f"labels are exponents of 2 here: up to {labels.max().item():g} overflows; scale them")

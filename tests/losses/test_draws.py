@@ -18,6 +18,8 @@ def test_shared_noise_is_one_draw_per_group_and_own_noise_one_per_sample() -> No
     assert torch.equal(shared[:, 0], shared[:, 1]) and torch.equal(shared[:, 0], shared[:, 2])
     assert (shared[0] - shared[1]).abs().min() > 0
     assert (own[:, 0] - own[:, 1]).abs().min() > 0
+    scalars = draws.shared_noise(LIKE[..., 0], seeded(0))
+    assert torch.equal(scalars[:, 0], scalars[:, 2]) and scalars[0, 0] != scalars[1, 0]
 
 
 def test_noise_follows_its_generator_and_its_likeness() -> None:
@@ -40,8 +42,8 @@ def test_noise_is_standard_normal_and_shared_noise_may_be_written_to() -> None:
 
 
 def test_pairs_are_stacked_winners_first() -> None:
-    winner, loser = draws.winner_loser(torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    assert winner.tolist() == [1, 2] and loser.tolist() == [3, 4]
+    winner, loser = draws.winner_loser(torch.arange(6.0))
+    assert winner.tolist() == [0, 1, 2] and loser.tolist() == [3, 4, 5]
     for bad in (torch.zeros(3, 2), torch.tensor(1.0)):
         with pytest.raises(ValueError, match="even first axis"):
             draws.winner_loser(bad)
@@ -58,6 +60,7 @@ def test_inside_averages_log_ratios_outside_losses() -> None:
     by_hand = sum(dpo(w, v) for w, v in zip(winner, loser, strict=True)) / 4
     assert torch.allclose(outside, by_hand, atol=1e-12)
     assert inside.shape == outside.shape == (6,)
+    assert draws.average_inside(dpo, winner[:, 0], loser[:, 0]) < draws.average_outside(dpo, winner[:, 0], loser[:, 0])
     assert (inside < outside).all()  # Jensen: the logistic loss is strictly convex
 
 

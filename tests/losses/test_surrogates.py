@@ -85,6 +85,10 @@ def test_a_region_counts_alone() -> None:
     assert delta[2] == 0
     whole = surrogates.epsilon(policy, reference, target, reduce=surrogates.region_mean(torch.ones(1, 1, 1, 1)))
     assert torch.allclose(whole, surrogates.epsilon(policy, reference, target), atol=1e-12)
+    pixel = torch.zeros(3, 2, 4, 4)
+    pixel[0, 1, 2, 3] = 1
+    one = surrogates.denoising_error(policy, target, reduce=surrogates.region_mean(pixel))[0]
+    assert one.item() == pytest.approx((policy - target)[0, 1, 2, 3].item() ** 2, abs=1e-12)
     with pytest.raises(ValueError, match="no valid entry"):
         surrogates.region_mean(torch.zeros(3, 1, 4, 4))
 

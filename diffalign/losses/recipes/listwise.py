@@ -108,7 +108,7 @@ def trpa(
     valid = scored(levels) if mask is None else scored(levels) & mask.bool().any(2)
     best = levels == 1
     scale = torch.where(best, top_scale, 1.0)
-    pairs = ordered_pairs(-levels, valid).sum()
+    pairs = ordered_pairs(levels, valid).sum()
     paired = pairwise_sum(beta * ratio, -levels, scale=scale, mask=valid) * shape[0] / pairs.clamp(min=1)
     loss = torch.where(pairs > 0, paired, _one_sided(ratio, best, valid))
     return loss + kl_coef * drift.sum(1) / tokens.sum(1).clamp(min=1)

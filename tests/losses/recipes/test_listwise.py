@@ -70,6 +70,9 @@ def test_trpa() -> None:
 def test_trpa_without_a_pair_in_the_batch_pushes_level_one_up_and_the_others_down() -> None:
     one_level = trpa(torch.tensor([[1, 1, 1], [2, 2, 2]]))
     assert one_level.tolist() == pytest.approx([0.9131078935098546, 0.6738765839635878], abs=1e-12)
+    lonely = recipes.get("trpa")(LOGP[:1, :1, :1], REF[:1, :1, :1], OLD[:1, :1, :1], LEVELS[:1, :1], kl_coef=2.0)
+    k3 = math.exp(-0.1) + 0.1 - 1  # one token, of log-ratio .1 to the sampler and .3 to the reference
+    assert lonely.item() == pytest.approx(math.log1p(math.exp(-0.3)) + 2 * k3, abs=1e-12)
     some = trpa(torch.tensor([[1, 1, 1], [2, 2, 3]]), kl_coef=0.0)
     assert some[0] == 0 < some[1]  # a pair elsewhere in the batch, and the group without one is silent
 

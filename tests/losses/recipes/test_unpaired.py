@@ -75,6 +75,8 @@ def test_pmpo_of_accepted_samples_alone_is_imitation() -> None:
     assert loss.tolist() == [-1, 2]
     rejected = recipes.get("pmpo")(r, torch.tensor([False, False]), torch.zeros(2, dtype=F64), alpha=1.0, kl_coef=0.0)
     assert rejected.abs().max() == 0
+    one = recipes.get("pmpo")(r, torch.tensor([True, False]), torch.zeros(2, dtype=F64))
+    assert one.tolist() == pytest.approx([-1, -2], abs=1e-12)  # each class of one: half of twice its weight
     half = recipes.get("pmpo")(r, torch.tensor([True, True]), torch.zeros(2, dtype=F64), kl_coef=0.0)
     assert half.mean().item() == pytest.approx(0.25)
 
