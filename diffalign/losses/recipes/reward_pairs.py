@@ -59,8 +59,7 @@ def secrets_rlhf_2(
     """
     check_probability(smooth=smooth)
     strength = as_float(votes.detach()).mean(0)
-    label = torch.where(strength < smooth_below, 1 - smooth, 1.0)
-    label = torch.where(strength < flip_below, 0.0, label)
+    label = torch.ones_like(strength).where(strength >= smooth_below, 1 - smooth).where(strength >= flip_below, 0.0)
     return soft_label(logistic, pair_margin(score_w, score_l, margin=strength), label)
 
 
