@@ -1,8 +1,8 @@
 """Trains shapes-flow: ``python scripts/make_shapes/flow.py --vae VAE --out FOLDER [--steps 11000]``.
 
 Times are logit-normal with mean --tilt: 0 spreads them evenly, 1 dwells where layout is decided. The shipped model is
-7,000 of 11,000 steps at 0, then ``--init FOLDER/step-7000 --tilt 1 --rate 2e-3 --steps 6000 --seed 1``. Its scheduler
-spends most steps at high noise (shift 3) for the same reason.
+7,000 of 11,000 steps at 0, then ``--init FOLDER/step-7000 --tilt 1 --rate 2e-3 --steps 6000 --seed 1``, then the same
+from there with ``--tilt 0.7 --seed 2``. Its scheduler spends most steps at high noise (shift 3) for the same reason.
 
 A StableDiffusion3Pipeline of 3 M parameters: MMDiT of 4 layers and width 96 on 8x8x8 latents, two tiny CLIP text
 encoders and a tiny T5 trained with it. Rectified flow with logit-normal t, 10 % empty prompts, AdamW, EMA. Every 1,000

@@ -3,6 +3,7 @@
 A StableDiffusionPipeline of 3 M parameters: a two-level UNet on 8x8x8 latents with cross attention at 4x4, and a tiny
 CLIP text encoder trained with it. Epsilon prediction on Stable Diffusion's noise schedule, min-SNR weights (Hang et al.
 2023, arXiv 2303.09556, gamma 5), 10 % empty prompts, AdamW, EMA. Snapshots and log as in flow.py; DDIM, 20 steps.
+The shipped model is ``--steps 6000 --stop 2000``: left imperfect on purpose, the whole run reaches .76.
 """
 
 from __future__ import annotations
