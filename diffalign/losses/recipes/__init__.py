@@ -10,14 +10,24 @@
 
 from __future__ import annotations
 
+from diffalign.losses.recipes import curricula as curricula
+from diffalign.losses.recipes import distillation as distillation
 from diffalign.losses.recipes import implicit_reward as implicit_reward
 from diffalign.losses.recipes import listwise as listwise
+from diffalign.losses.recipes import pair_selection as pair_selection
+from diffalign.losses.recipes import ppo_max as ppo_max
 from diffalign.losses.recipes import preference as preference
 from diffalign.losses.recipes import preference_diffusion as preference_diffusion
+from diffalign.losses.recipes import preference_models as preference_models
 from diffalign.losses.recipes import preference_square as preference_square
 from diffalign.losses.recipes import preference_steps as preference_steps
+from diffalign.losses.recipes import reference_pairs as reference_pairs
+from diffalign.losses.recipes import regularizers as regularizers
+from diffalign.losses.recipes import reward_models as reward_models
 from diffalign.losses.recipes import reward_pairs as reward_pairs
+from diffalign.losses.recipes import selection as selection
 from diffalign.losses.recipes import unpaired as unpaired
+from diffalign.losses.recipes import value_heads as value_heads
 from diffalign.losses.recipes.registry import Recipe, get, names, recipe
 
 __all__ = ["Recipe", "get", "names", "recipe"]

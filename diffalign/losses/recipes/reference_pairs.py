@@ -1,0 +1,63 @@
+"""Pairs of one given image and one that the model made itself, on surrogate log-ratios ``(B,)`` (mean over latents).
+
+Everything returns ``(B,)``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffalign.losses.common import as_float, check_floating, check_probability, check_same_shape
+from diffalign.losses.label_noise import soft_label
+from diffalign.losses.preference import logistic, pair_margin
+from diffalign.losses.recipes.preference import dpo
+from diffalign.losses.recipes.registry import recipe
+
+
+def anchor_sign(error: Tensor, error_ref: Tensor) -> Tensor:
+    """Return +1 where the policy denoises the given image better than the reference does, else -1; detached.
+
+    One draw of (t, noise) stands for the expectation. ``error`` ``(B,)``, like the result.
+    """
+    check_same_shape(error=error, error_ref=error_ref)
+    better = as_float(error_ref) > as_float(error)
+    return torch.where(better, 1.0, -1.0).to(as_float(error).dtype)
+
+
+@recipe("seppo", beta=5000.0)
+def seppo(delta_w: Tensor, delta_made: Tensor, sign: Tensor, *, beta: float) -> Tensor:
+    """SePPO (arXiv:2410.05255, form derived; no trainer is released): ``-log sigmoid(beta (delta_w - s delta_made))``.
+
+    Given images against samples of a reference that is drawn from earlier checkpoints. With s = 1 the sample is the
+    loser; with s = -1, while the policy is still worse than the reference, a second winner. beta is twice that of the
+    paper, whose value is not public; 5000 is Diffusion-DPO's [unsure].
+
+    Args:
+        delta_w: surrogates of given images.
+        delta_made: surrogates of samples of the reference.
+        sign: ``(B,)`` of :func:`anchor_sign`, detached.
+        beta: inverse temperature.
+    """
+    check_same_shape(delta_made=delta_made, sign=sign)
+    return dpo(delta_w, as_float(sign.detach()) * as_float(delta_made), beta=beta)
+
+
+@recipe("rpo-harmonic", beta=2.0)
+def rpo_harmonic(delta_real: Tensor, delta_made: Tensor, error_real: Tensor, p: Tensor, *, beta: float) -> Tensor:
+    """RPO (arXiv:2407.12164, the form of the code): the error of the reference photo plus a soft-label pair loss.
+
+    The code's own ``beta`` is never used: its margin has 2 in our convention. It draws the label from ``p``; the soft
+    label here is the mean over those draws.
+
+    Args:
+        delta_real: surrogates of reference photos, each with its own noise and time.
+        delta_made: surrogates of generated images.
+        error_real: denoising errors of the reference photos, with their gradient.
+        p: ``(B,)`` in [0, 1], ``sigmoid(reward of the photo - reward of the image)``, or the drawn 0 or 1; detached.
+        beta: 2.
+    """
+    check_floating(error_real=error_real)
+    check_same_shape(delta_real=delta_real, error_real=error_real, p=p)
+    check_probability(p=p)
+    return as_float(error_real) + soft_label(logistic, pair_margin(delta_real, delta_made, beta=beta), as_float(p))
