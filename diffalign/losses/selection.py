@@ -1,9 +1,9 @@
 """Which samples of a group to keep.
 
-All have one shape, ``(rewards (B, G), ..., *, mask (B, G)) -> Selection(index (B, n), weight (B, n))``: ``index`` picks
-samples of each group, best first where there is an order, and ``weight`` is 1, or 0 where a slot stays empty because
-the group has nothing to offer (its index is then meaningless, but valid). Train on ``values.gather(1, index)`` times
-``weight``. Detached.
+All have one shape, ``(rewards (B, G), ..., *, mask (B, G)) -> Selection(indices (B, n), weight (B, n))``: ``indices``
+pick samples of each group, best first where there is an order, and ``weight`` is 1, or 0 where a slot stays empty
+because the group has nothing to offer (its index is then meaningless, but valid). Train on
+``values.gather(1, indices)`` times ``weight``. Detached.
 
 NaN, infinite and masked rewards are never selected. Ties go to the first sample. Random rules of the same shape are in
 :mod:`~diffalign.losses.resampling`.
@@ -22,9 +22,9 @@ from diffalign.losses.common import as_float, check_floating, check_same_shape
 
 
 class Selection(NamedTuple):
-    """Chosen samples of each group: ``index (B, n)`` int64, ``weight (B, n)`` 0 or 1 in fp32."""
+    """Chosen samples of each group: ``indices (B, n)`` int64, ``weight (B, n)`` 0 or 1 in fp32."""
 
-    index: Tensor
+    indices: Tensor
     weight: Tensor
 
 
@@ -45,7 +45,7 @@ def check_count(n: int, rewards: Tensor) -> None:
 
 
 def chosen(index: Tensor, filled: Tensor) -> Selection:
-    """Return a selection from its index and which of its slots are filled, bool, both ``(B, n)``."""
+    """Return a selection from its indices and which of its slots are filled, bool, both ``(B, n)``."""
     return Selection(index, filled.float())
 
 

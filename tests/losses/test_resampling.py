@@ -22,24 +22,27 @@ def shares(index: torch.Tensor, size: int) -> list[float]:
 
 def test_best_random_draws_by_the_stated_weights() -> None:
     rewards = torch.tensor([[1.0, 3.0, 0.0, 2.0]]).expand(N, -1)
-    assert shares(best_random(rewards, generator=gen()).index, 4) == pytest.approx(
+    assert shares(best_random(rewards, generator=gen()).indices, 4) == pytest.approx(
         [1 / 7, 4 / 7, 1 / 7, 1 / 7], abs=0.015
     )
     other = best_random(rewards, n=2, share_best=1.0, share_other=2.0, generator=gen())
-    assert other.index.shape == (N, 2) and shares(other.index, 4) == pytest.approx(
+    assert other.indices.shape == (N, 2) and shares(other.indices, 4) == pytest.approx(
         [2 / 7, 1 / 7, 2 / 7, 2 / 7], abs=0.015
     )
-    assert best_random(rewards[:3], generator=gen()).index.shape == (3, 4)
-    assert set(best_random(rewards[:50], share_other=0.0, generator=gen()).index.flatten().tolist()) == {1}
+    assert best_random(rewards[:3], generator=gen()).indices.shape == (3, 4)
+    assert set(best_random(rewards[:50], share_other=0.0, generator=gen()).indices.flatten().tolist()) == {1}
 
 
 def test_softmax_picks_as_a_user_does() -> None:
     rewards = torch.tensor([[1.0, 3.0, 2.0]]).expand(N, -1)
-    assert shares(softmax(rewards, generator=gen()).index, 3) == pytest.approx([0.0900, 0.6652, 0.2447], abs=0.015)
+    assert shares(softmax(rewards, generator=gen()).indices, 3) == pytest.approx([0.0900, 0.6652, 0.2447], abs=0.015)
     cool = softmax(rewards, temperature=0.5, n=2, generator=gen())
-    assert shares(cool.index, 3) == pytest.approx([0.0159, 0.8668, 0.1173], abs=0.015) and cool.index.shape == (N, 2)
-    assert softmax(torch.tensor([[1e30, -1e30]]), generator=gen()).index.tolist() == [[0]]
-    assert softmax(torch.zeros(5, 1), generator=gen()).index.unique().tolist() == [0]
+    assert shares(cool.indices, 3) == pytest.approx([0.0159, 0.8668, 0.1173], abs=0.015) and cool.indices.shape == (
+        N,
+        2,
+    )
+    assert softmax(torch.tensor([[1e30, -1e30]]), generator=gen()).indices.tolist() == [[0]]
+    assert softmax(torch.zeros(5, 1), generator=gen()).indices.unique().tolist() == [0]
 
 
 def test_curation_tends_to_the_exponential_tilt() -> None:
@@ -47,7 +50,7 @@ def test_curation_tends_to_the_exponential_tilt() -> None:
     rewards = torch.tensor([0.0, 1.0, 2.0])
     means = []
     for k in (1, 4, 64):
-        picked = softmax(rewards[kinds[:, :k]], generator=gen(2)).index
+        picked = softmax(rewards[kinds[:, :k]], generator=gen(2)).indices
         chosen = kinds.gather(1, picked)
         means.append(rewards[chosen].mean().item())
     tilted = torch.tensor([0.5, 0.3 * math.e, 0.2 * math.e**2])
@@ -78,18 +81,18 @@ def test_acceptance_has_its_limits() -> None:
 def test_rejection_fills_its_places_from_the_best() -> None:
     rewards = torch.tensor([[0.0, 1.0, 3.0, 2.0]])
     cold = rejection(rewards, n=3, beta=1e-6, generator=gen())
-    assert cold.index.tolist() == [[2, 3, 1]] and cold.weight.tolist() == [[1, 1, 1]]
+    assert cold.indices.tolist() == [[2, 3, 1]] and cold.weight.tolist() == [[1, 1, 1]]
     hot = rejection(rewards, n=3, beta=1e9, generator=gen())
-    assert hot.index.tolist() == [[0, 1, 2]]  # all pass the first turn; the first in the group win
+    assert hot.indices.tolist() == [[0, 1, 2]]  # all pass the first turn; the first in the group win
     many = rejection(rewards.expand(200, -1), n=4, generator=gen())
-    assert many.index.sort(1).values.eq(torch.arange(4)).all() and many.weight.all()
-    first = rejection(rewards.expand(N, -1), n=1, generator=gen()).index
+    assert many.indices.sort(1).values.eq(torch.arange(4)).all() and many.weight.all()
+    first = rejection(rewards.expand(N, -1), n=1, generator=gen()).indices
     assert shares(first, 4)[3] == pytest.approx(0, abs=1e-9)  # 3 is accepted before 2 is looked at
 
 
 def test_default_temperature_of_rejection() -> None:
     rewards = torch.tensor([[1.0, 0.0]]).expand(N, -1)
-    index = rejection(rewards.flip(1), n=1, generator=gen()).index
+    index = rejection(rewards.flip(1), n=1, generator=gen()).indices
     assert (index == 0).float().mean().item() == pytest.approx(math.exp(-2), abs=0.01)
 
 
@@ -107,13 +110,13 @@ def test_unusable_samples_are_never_drawn_and_draws_are_the_generators(rule) -> 
     index, weight = rule(rewards, mask)
     drawn = index[weight > 0]
     assert set(drawn.tolist()) == {1, 3} and (weight[1::2] == 0).all() and (weight[::2, 0] == 1).all()
-    assert torch.equal(rule(rewards, mask).index, index) and not weight.requires_grad
+    assert torch.equal(rule(rewards, mask).indices, index) and not weight.requires_grad
     assert index.min() >= 0 and index.max() < 4
 
 
 def test_rejection_leaves_empty_places_when_samples_run_out() -> None:
     out = rejection(torch.tensor([[1.0, math.nan, 2.0]]), n=3, generator=gen())
-    assert out.weight.tolist() == [[1, 1, 0]] and set(out.index[0, :2].tolist()) == {0, 2}
+    assert out.weight.tolist() == [[1, 1, 0]] and set(out.indices[0, :2].tolist()) == {0, 2}
 
 
 def test_bad_input_is_refused() -> None:

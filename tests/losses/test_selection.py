@@ -12,9 +12,9 @@ NAN = math.nan
 
 
 def test_best_and_topk() -> None:
-    assert best(R).index.tolist() == [[1], [2]] and best(R).weight.tolist() == [[1.0], [1.0]]
-    assert topk(R, n=3).index.tolist() == [[1, 3, 0], [2, 3, 0]]
-    assert topk(R, n=4).index.shape == (2, 4)
+    assert best(R).indices.tolist() == [[1], [2]] and best(R).weight.tolist() == [[1.0], [1.0]]
+    assert topk(R, n=3).indices.tolist() == [[1, 3, 0], [2, 3, 0]]
+    assert topk(R, n=4).indices.shape == (2, 4)
 
 
 def test_best_worst() -> None:
@@ -33,17 +33,17 @@ def test_unscored_and_masked_samples_are_never_selected() -> None:
     assert index[0, :2].tolist() == [1, 3] and weight.tolist() == [[1, 1, 0], [0, 0, 0]]
     index, weight = best_worst(rewards, gap=-math.inf, mask=mask)
     assert index[0].tolist() == [1, 3] and weight.tolist() == [[1, 1], [0, 0]]
-    assert best_worst(rewards).index[1].tolist() == [4, 3]
+    assert best_worst(rewards).indices[1].tolist() == [4, 3]
     assert best(rewards, mask=mask).weight.tolist() == [[1], [0]]
 
 
 def test_ties_go_to_the_first() -> None:
     rewards = torch.tensor([[1.0, 3.0, 3.0, 1.0]])
-    assert topk(rewards, n=4).index.tolist() == [[1, 2, 0, 3]] and best_worst(rewards).index.tolist() == [[1, 0]]
+    assert topk(rewards, n=4).indices.tolist() == [[1, 2, 0, 3]] and best_worst(rewards).indices.tolist() == [[1, 0]]
 
 
 def test_a_group_of_one() -> None:
-    assert best(torch.tensor([[2]])).index.tolist() == [[0]]
+    assert best(torch.tensor([[2]])).indices.tolist() == [[0]]
     assert best_worst(torch.tensor([[2.0]])).weight.tolist() == [[0, 0]]
 
 
@@ -57,7 +57,7 @@ def test_winners_first_then_points() -> None:
     assert rank_then_point(torch.tensor([[9.0, 3.0]]), torch.tensor([[1.0, 1.0]])).weight.tolist() == [[0, 0]]
     assert rank_then_point(torch.tensor([[9.0, 3.0]]), torch.tensor([[0.0, 0.5]])).weight.tolist() == [[0, 0]]
     masked = rank_then_point(scores, wins, mask=torch.tensor([[1, 1, 0, 1, 1]]))
-    assert masked.index.tolist() == [[0, 3]]
+    assert masked.indices.tolist() == [[0, 3]]
     assert rank_then_point(torch.tensor([[NAN, 3.0]]), torch.tensor([[1.0, 0.0]])).weight.tolist() == [[0, 0]]
 
 

@@ -1,0 +1,112 @@
+"""Which prompts and samples train, and how, by their rewards in a group: filters, routing, Pareto fronts, agreement."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffalign.losses import group_filters, policy
+from diffalign.losses.advantages import group_advantage
+from diffalign.losses.common import as_float, check_groups, check_positive, check_probability, keep
+from diffalign.losses.rank_pairs import pairwise_mean
+from diffalign.losses.ranking import pareto_rank, rank_agreement
+from diffalign.losses.recipes.registry import recipe
+
+
+@recipe("urpo")
+def urpo(judged: Tensor, labels: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """URPO [unsure; rebuilt from the abstract]: reward of a model that judges a labelled group, ``(B,)`` in [0, 1].
+
+    Args:
+        judged: ``(B, G)`` scores that it gives.
+        labels: ``(B, G)`` true preference levels, larger is better.
+        mask: ``(B, G)``.
+    """
+    return rank_agreement(judged, labels, mask=mask)
+
+
+@recipe("temporal-r1")
+def temporal_r1(rewards: Tensor, *, above: float = 0.0, mask: Tensor | None = None) -> Tensor:
+    """Temporal-R1 [derived from the abstract]: keep prompts whose repeated rewards vary, ``(B,)`` bool. How much
+    variance it asks for is not known.
+    """
+    return group_filters.variance(rewards, above=above, mask=mask)
+
+
+@recipe("ode-data")
+def ode_data(passed: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """ODE's curriculum (arXiv:2605.10832) [derived]: prompts that are neither always nor never solved, ``(B,)`` bool;
+    the others are to be written anew. ``passed (B, G)``.
+    """
+    return group_filters.pass_rate(passed, mask=mask)
+
+
+@recipe("uniworld-v2", mean_above=0.9, std_below=0.05)
+def uniworld_v2(rewards: Tensor, *, mean_above: float, std_below: float, mask: Tensor | None = None) -> Tensor:
+    """UniWorld-V2's filter (arXiv:2510.16888): drop groups of mean > 0.9 *and* std < 0.05, ``(B,)`` bool.
+
+    Its training mask drops at either: :func:`~diffalign.losses.group_filters.unsolved_and_varied`. Rewards are in
+    [0, 1], the expected digit of a judge over 5.
+    """
+    return group_filters.not_saturated(rewards, mean_above=mean_above, std_below=std_below, mask=mask)
+
+
+@recipe("parrot")
+def parrot(rewards: Tensor) -> Tensor:
+    """Parrot (arXiv:2401.05675): train on the non-dominated samples of a batch alone, ``(N,)`` bool.
+
+    Args:
+        rewards: ``(K, N)``, one row for each reward.
+    """
+    return (pareto_rank(rewards.T).rank == 0) & torch.isfinite(rewards).all(0)
+
+
+@recipe("dypo", mix=0.5, beta=1.0)
+def dypo(
+    passed: Tensor,
+    log_ratio: Tensor,
+    log_ratio_ref: Tensor,
+    sft: Tensor,
+    *,
+    mix: float,
+    beta: float,
+    sft_weight: float = 1.0,
+) -> Tensor:
+    """DYPO (arXiv:2604.08926): the number of successes of a prompt decides how it trains, ``(B,)``.
+
+    None: fine-tuning on a teacher's sample. Some: ``mix`` GRPO + (1 - ``mix``) GAL, the mean pair loss of every success
+    over every failure. All: nothing. 8 roll-outs; the weight of the fine-tuning term is ours.
+
+    Args:
+        passed: ``(B, G)`` bool or 0 and 1.
+        log_ratio: ``(B, G)`` to the roll-out policy.
+        log_ratio_ref: ``(B, G)`` to the reference.
+        sft: ``(B,)`` loss on a teacher's sample.
+        mix: share of GRPO.
+        beta: of the pair loss.
+        sft_weight: of the fine-tuning term.
+    """
+    check_groups(passed=passed, log_ratio=log_ratio, log_ratio_ref=log_ratio_ref)
+    check_probability(mix=mix)
+    check_positive(beta=beta)
+    passed = as_float(passed)
+    grpo = policy.clip(log_ratio, group_advantage(passed)).mean(1)
+    gal = pairwise_mean(beta * as_float(log_ratio_ref), passed)
+    none, some = passed.sum(1) == 0, group_filters.pass_rate(passed)
+    return keep(sft_weight * as_float(sft), none) + keep(mix * grpo + (1 - mix) * gal, some)
+
+
+@recipe("fate-pfpo")
+def fate_pfpo(rewards: Tensor) -> Tensor:
+    """FATE (arXiv:2605.11882): advantage of the Pareto rank within a group, ``(B, G)``.
+
+    A stand-in of ours: the paper's objective is unknown, its filter keeps repaired samples that are not dominated.
+
+    Args:
+        rewards: ``(K, B, G)``.
+    """
+    if rewards.ndim != 3:
+        raise ValueError(f"rewards must have shape (K, B, G), got {tuple(rewards.shape)}")
+    rank = torch.stack([pareto_rank(group).rank for group in rewards.permute(1, 2, 0)])
+    scored = torch.isfinite(rewards).all(0)
+    return group_advantage(torch.where(scored, -as_float(rank), torch.nan))

@@ -1,0 +1,140 @@
+"""Distillation on a model's own samples, as published: ``(B, T, V)`` logits to one loss per token, ``(B, T)``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffalign.losses import distillation
+from diffalign.losses.common import as_float, check_floating, check_mask, check_same_shape, keep
+from diffalign.losses.recipes.registry import recipe
+
+
+@recipe("aligndistil", beta=0.1, kappa=10.0)
+def aligndistil(
+    student: Tensor, teacher: Tensor, opposite: Tensor, *, beta: float, kappa: float, mask: Tensor | None = None
+) -> Tensor:
+    """AlignDistil (arXiv:2503.02832), the form of the code: reverse KL to an extrapolated teacher, ``(B, T)``.
+
+    ``z = z+ + w (z+ - z-)`` with ``w = kappa |p+ - p-|_1 + 1e-3`` for each position, loss times ``beta / w``. On
+    diffusion models: extrapolated predictions and ``distillation.mse``.
+
+    Args:
+        student: ``(B, T, V)`` logits.
+        teacher: ``(B, T, V)`` z+ of a model trained by DPO; detached.
+        opposite: ``(B, T, V)`` z- of one trained on the exchanged pairs; detached.
+        beta: strength.
+        kappa: 10 or 15.
+        mask: ``(B, T)``.
+    """
+    check_same_shape(student=student, teacher=teacher, opposite=opposite)
+    plus, minus = as_float(teacher.detach()), as_float(opposite.detach())
+    weight = kappa * (plus.softmax(-1) - minus.softmax(-1)).abs().sum(-1) + 1e-3
+    target = plus + weight[..., None] * (plus - minus)
+    return keep(distillation.reverse(student, target, mask=mask) * beta / weight, mask)
+
+
+@recipe("draft-opd")
+def draft_opd(student: Tensor, teacher: Tensor, exposed: Tensor) -> Tensor:
+    """Draft-OPD [derived from the abstract]: reverse KL on the positions that verification exposed, ``(B, T)``.
+
+    Args:
+        student: ``(B, T, V)`` logits of the draft model on its own samples.
+        teacher: ``(B, T, V)``.
+        exposed: ``(B, T)``, 1 where the verifier looked.
+    """
+    return distillation.reverse(student, teacher, mask=exposed)
+
+
+class VideoOpd(NamedTuple):
+    """``loss (B, T)`` of the reliable roll-outs, 0 for the others; ``priority (B,)`` for drawing them again."""
+
+    loss: Tensor
+    priority: Tensor
+
+
+@recipe("video-opd")
+def video_opd(
+    student: Tensor, teacher: Tensor, teacher_reward: Tensor, *, threshold: float, mask: Tensor | None = None
+) -> VideoOpd:
+    """Video-OPD [derived from the abstract]: reverse KL on own roll-outs where the teacher is reliable.
+
+    The curriculum prefers roll-outs on which a good teacher disagrees:
+    ``priority = 1[reward >= threshold] sum_t KL_t``.
+
+    Args:
+        student: ``(B, T, V)`` logits.
+        teacher: ``(B, T, V)``.
+        teacher_reward: ``(B,)`` reward of the teacher on the prompt.
+        threshold: from which on the teacher is trusted.
+        mask: ``(B, T)``.
+    """
+    divergence = distillation.reverse(student, teacher, mask=mask)
+    if divergence.ndim != 2 or teacher_reward.shape != divergence.shape[:1]:
+        raise ValueError(
+            f"need logits (B, T, V) and one reward each, got {tuple(student.shape)} and {tuple(teacher_reward.shape)}"
+        )
+    loss = keep(divergence, (teacher_reward >= threshold)[:, None].expand_as(divergence))
+    return VideoOpd(loss, loss.detach().sum(1))
+
+
+@recipe("keye-mopd")
+def keye_mopd(student: Tensor, teachers: Tensor, domain: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Multi-teacher distillation of Keye-VL 2.0 [derived]: reverse KL to the teacher of each sample's domain,
+    ``(B, T)``.
+
+    Args:
+        student: ``(B, T, V)`` logits.
+        teachers: ``(K, B, T, V)``.
+        domain: ``(B,)`` integers in 0..K-1.
+        mask: ``(B, T)``.
+
+    Raises:
+        ValueError: a shape does not fit, or a domain has no teacher.
+    """
+    count, rows = teachers.shape[0], student.shape[0]
+    if teachers.shape[1:] != student.shape or domain.shape != (rows,) or domain.is_floating_point():
+        raise ValueError(
+            f"need student (B, T, V), teachers (K, B, T, V) and integer domains (B,), got "
+            f"{tuple(student.shape)}, {tuple(teachers.shape)} and {domain.dtype} {tuple(domain.shape)}"
+        )
+    if not bool(((domain >= 0) & (domain < count)).all()):
+        raise ValueError(f"domains must be in 0..{count - 1}, one teacher each, got {domain.tolist()}")
+    return distillation.reverse(student, teachers[domain, torch.arange(rows, device=domain.device)], mask=mask)
+
+
+@recipe("dagger-llm")
+def dagger_llm(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """DAgger [derived from the abstract]: the teacher's labels on the states that were visited, ``(B, T)``.
+
+    Cross-entropy to the teacher; states come from a roll-in that mixes teacher and student, teacher with a falling
+    probability, which is the trainer's part.
+
+    Args:
+        student: ``(B, T, V)`` logits.
+        teacher: ``(B, T, V)``.
+        mask: ``(B, T)``.
+    """
+    return distillation.cross_entropy(student, teacher, mask=mask)
+
+
+@recipe("distil")
+def distil(student: Tensor, expert: Tensor, logp: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """DistIL (arXiv:2606.05152) [derived from the abstract]: cross-entropy to an expert with credit for the future.
+
+    ``CE_t + logp_t sg(sum over later t' of CE_t')``, ``(B, T)``: the second term is the score-function part of the
+    exact gradient, for a token also decides which states follow. Without it this is DAgger.
+
+    Args:
+        student: ``(B, T, V)`` logits on own samples.
+        expert: ``(B, T, V)``.
+        logp: ``(B, T)`` the student's log-probs of the sampled tokens, with gradient.
+        mask: ``(B, T)``.
+    """
+    check_floating(logp=logp)
+    cost = distillation.cross_entropy(student, expert, mask=mask)
+    check_same_shape(logp=logp, cost=cost)
+    later = cost.detach().flip(1).cumsum(1).flip(1) - cost.detach()
+    return cost + keep(logp, check_mask(logp, mask)) * later

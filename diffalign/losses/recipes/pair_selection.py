@@ -1,0 +1,162 @@
+"""Which pairs to label, keep, or train on, as published. Masks over N pairs unless said otherwise; all detached."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffalign.losses import exploration, pair_selection
+from diffalign.losses.common import as_float, check_positive, check_probability, check_same_shape
+from diffalign.losses.ranking import pareto_rank
+from diffalign.losses.recipes.registry import recipe
+
+
+class Labelled(NamedTuple):
+    """``keep (N,)`` bool, and ``label (N,)``: probability that the first of the pair is preferred."""
+
+    keep: Tensor
+    label: Tensor
+
+
+@recipe("mixed-po")
+def mixed_po(margins: Tensor, *, threshold: float) -> Tensor:
+    """Mixed preference optimisation (arXiv:2403.19443) [derived]: which pairs are easy, ``(N,)`` bool.
+
+    These train by DPO first; the others' prompts by policy gradient after, with the DPO model as reference. The
+    threshold is set per reward model.
+
+    Args:
+        margins: ``(N,)`` reward of the winner less that of the loser.
+        threshold: of ``|margin|``.
+    """
+    return pair_selection.above_margin(margins, threshold=threshold)
+
+
+@recipe("magicid", keep=100)
+def magicid(points: Tensor, identity: Tensor, *, keep: int) -> Tensor:
+    """MagicID's pair builder (arXiv:2503.12689), second-hand: ``(P, 2)`` indices, winner first, P <= ``keep``.
+
+    Every sample of an upper Pareto front beats every sample of a lower one; of these pairs, those with the largest gap
+    in identity similarity.
+
+    Args:
+        points: ``(N, K)`` rewards, identity and dynamics there.
+        identity: ``(N,)``.
+        keep: number of pairs.
+    """
+    check_positive(keep=keep)
+    rank = pareto_rank(points).rank
+    if identity.shape != rank.shape:
+        raise ValueError(f"identity must have shape {tuple(rank.shape)}, got {tuple(identity.shape)}")
+    pairs = (rank[:, None] < rank[None]).nonzero()
+    gap = identity[pairs[:, 0]] - identity[pairs[:, 1]]
+    return pairs[gap.argsort(descending=True, stable=True)[:keep]]
+
+
+@recipe("regime", ridge=1.0)
+def regime(first: Tensor, second: Tensor, *, n: int, ridge: float) -> Tensor:
+    """REGIME (arXiv:2305.18505): pairs that cover feature space, chosen before any label, ``(n,)`` indices.
+
+    Args:
+        first: ``(N, D)`` features of the first of each candidate pair.
+        second: ``(N, D)``.
+        n: pairs to label.
+        ridge: information at the start.
+    """
+    check_same_shape(first=first, second=second)
+    difference = as_float(first) - as_float(second)
+    return exploration.cover(difference, n=n, gram=exploration.start_gram(difference.shape[1], ridge=ridge))[0]
+
+
+@recipe("dueling-rl")
+def dueling_rl(first: Tensor, second: Tensor, near_optimal: Tensor, *, gram: Tensor) -> Tensor:
+    """Dueling RL (arXiv:2111.04850): the next pair to label, a 0-d index: the most uncertain of the near-optimal.
+
+    Args:
+        first: ``(N, D)`` features.
+        second: ``(N, D)``.
+        near_optimal: ``(N,)`` bool, both of the pair may still be best.
+        gram: ``(D, D)`` of the pairs so far.
+    """
+    check_same_shape(first=first, second=second)
+    value = exploration.elliptical(as_float(first) - as_float(second), gram)
+    check_same_shape(near_optimal=near_optimal, value=value)
+    if not bool(near_optimal.any()):
+        raise ValueError("no pair is near-optimal; nothing to ask")
+    return torch.where(near_optimal.bool(), value, -math.inf).argmax()
+
+
+@recipe("ae-borda", beta=0.1, u=2.0)
+def ae_borda(passes: Tensor, reference: Tensor, *, keep: int, beta: float, u: float) -> Tensor:
+    """AE-Borda (arXiv:2312.00267): the prompts whose best Borda score is least certain, ``(B,)`` bool.
+
+    The first of the pair to label is ``exploration.ucb_gap(...).first``, the second a random other. Rivals are here the
+    prompt's other candidates.
+
+    Args:
+        passes: ``(S, B, A)`` log-probs of A candidates under S >= 2 dropout passes.
+        reference: ``(B, A)`` reference log-probs.
+        keep: prompts to label.
+        beta: of DPO.
+        u: width in standard deviations (unbiased ones).
+    """
+    if passes.ndim != 3 or passes.shape[0] < 2 or passes.shape[1:] != reference.shape:
+        raise ValueError(
+            f"need passes (S, B, A) with S >= 2 and reference (B, A), got {tuple(passes.shape)} and "
+            f"{tuple(reference.shape)}"
+        )
+    check_positive(beta=beta)
+    score = beta * (as_float(passes).mean(0) - as_float(reference))
+    return pair_selection.largest(exploration.ucb_gap(score, beta * as_float(passes).std(0), u=u).gap, keep=keep)
+
+
+@recipe("small-margin-pairs")
+def small_margin_pairs(log_ratio_1: Tensor, log_ratio_2: Tensor, *, keep: int) -> Tensor:
+    """Annotation-efficient pairs (arXiv:2406.17312): label those with the smallest implicit margin, ``(N,)`` bool; beta
+    does not matter. Spend more labels in early rounds. Log-ratios ``(N,)``.
+    """
+    check_same_shape(log_ratio_1=log_ratio_1, log_ratio_2=log_ratio_2)
+    return pair_selection.small_margin(as_float(log_ratio_1) - as_float(log_ratio_2), keep=keep)
+
+
+@recipe("skywork-reward-v2")
+def skywork_reward_v2(margins: Tensor, gold: Tensor) -> Labelled:
+    """Skywork-Reward-V2's second stage (arXiv:2507.01352), partly unsure: keep the pairs on which the current best and
+    the gold reward model agree, and label them so: 1 as given, 0 turned round.
+
+    Args:
+        margins: ``(N,)`` chosen less rejected, as given, under the current best model.
+        gold: ``(N,)`` under the gold model.
+    """
+    return Labelled(pair_selection.agree(margins, gold), as_float(gold > 0))
+
+
+@recipe("crm-collaborative")
+def crm_collaborative(losses_a: Tensor, losses_b: Tensor, *, share: float) -> tuple[Tensor, Tensor]:
+    """Collaborative reward modelling (arXiv:2505.10597) [derived]: each model trains on the ``share`` of pairs that
+    costs the *other* least; masks for a and for b. The share's schedule is not confirmed.
+
+    Args:
+        losses_a: ``(N,)`` of model a.
+        losses_b: ``(N,)`` of model b.
+        share: in (0, 1), rounded up to whole pairs.
+    """
+    check_probability(share=share, open_ends=True)
+    return pair_selection.cross_small_loss(losses_a, losses_b, keep=math.ceil(share * len(losses_a)))
+
+
+@recipe("self-ref-feedback")
+def self_ref_feedback(forward: Tensor, backward: Tensor) -> Labelled:
+    """Self-reference feedback [derived from the abstract]: keep what a judge decides alike in both orders; the label is
+    the mean strength, ``sigmoid`` of the mean margin.
+
+    Args:
+        forward: ``(N,)`` margin of the first over the second, first shown first.
+        backward: ``(N,)`` the same margin, second shown first.
+    """
+    return Labelled(
+        pair_selection.agree(forward, backward), ((as_float(forward) + as_float(backward)) / 2).sigmoid().detach()
+    )

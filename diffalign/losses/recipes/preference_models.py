@@ -1,0 +1,134 @@
+"""Preference models beyond one Bradley-Terry score: mixtures, cycles, and step rewards read out of a critic.
+
+Winner first in arguments and in stacked tensors ``(2, B, T)``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffalign.losses import value
+from diffalign.losses.common import as_float, check_same_shape, keep
+from diffalign.losses.mixture import mixture_preference
+from diffalign.losses.preference import logistic, pair_margin
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.regression import regression_loss
+from diffalign.losses.skew import skew_score
+
+
+@recipe("micro")
+def micro(scores_w: Tensor, scores_l: Tensor, router_logits: Tensor) -> Tensor:
+    """MiCRo (arXiv:2505.24846), first stage: heads and prompt router trained together, ``(B,)``. For a user's few
+    choices ``mixture.hedge`` moves the weights online [derived].
+
+    Args:
+        scores_w: ``(B, K)`` of the heads.
+        scores_l: ``(B, K)``.
+        router_logits: ``(B, K)``, with gradient.
+    """
+    check_same_shape(scores_w=scores_w, scores_l=scores_l)
+    return mixture_preference(as_float(scores_w) - as_float(scores_l), router_logits)
+
+
+@recipe("rpr-context")
+def rpr_context(scores_w: Tensor, scores_l: Tensor, log_prior: Tensor) -> Tensor:
+    """Context-aware preferences (arXiv:2407.14916) [derived]: ``-log sum_z p(z | prompt) sigmoid(r_w^z - r_l^z)``.
+
+    Args:
+        scores_w: ``(B, K)`` given each context z.
+        scores_l: ``(B, K)``.
+        log_prior: ``(B, K)`` log p(z | prompt) of a frozen model; detached.
+    """
+    return micro(scores_w, scores_l, log_prior.detach())
+
+
+def general_preference(v_w: Tensor, v_l: Tensor, *, gate: Tensor | None = None, tau: float = 0.1) -> Tensor:
+    """GPM's head: Bradley-Terry on the skew score over ``tau``, ``(B,)``. Embeddings ``(B, 2 k)``, 6 or 8 dimensions
+    best; see :func:`~diffalign.losses.skew.skew_score` for the sign that the paper prints both ways.
+    """
+    return logistic(pair_margin(skew_score(v_w, v_l, gate=gate), beta=1 / tau))
+
+
+@recipe("gpm-gpo", beta=1e-3)
+def gpm_gpo(log_ratio: Tensor, v: Tensor, v_others: Tensor, *, gate: Tensor | None = None, beta: float) -> Tensor:
+    """General preference optimisation (arXiv:2410.02197): ``(beta r - mean_k s(y beats y_k))**2``, ``(B,)``.
+
+    The head that gives s is trained by :func:`general_preference`. With ``v = (reward, 1)`` the target is the centred
+    reward. Scale: the target is in units of s, beta belongs to summed log-ratios.
+
+    Args:
+        log_ratio: ``(B,)`` to the current iterate.
+        v: ``(B, 2 k)`` embeddings.
+        v_others: ``(B, G, 2 k)`` of the samples to compare with.
+        gate: ``(k,)`` of one prompt for all, or ``(B, 1, k)``.
+        beta: 1e-3 in the paper.
+    """
+    wide = as_float(v)[:, None].expand_as(v_others)
+    if gate is not None and gate.ndim > 1:
+        gate = gate.expand(*v_others.shape[:2], gate.shape[-1])
+    return regression_loss(log_ratio, skew_score(wide, v_others, gate=gate).mean(1), beta=beta)
+
+
+class Ipl(NamedTuple):
+    """``q (B,)``: loss of the critic on each pair; ``v (2, B, T)``: loss of the value head, masked steps 0."""
+
+    q: Tensor
+    v: Tensor
+
+
+@recipe("ipl", reward_l2=0.5, level=0.7)
+def ipl(
+    q: Tensor,
+    v: Tensor,
+    v_next: Tensor,
+    *,
+    mask: Tensor | None = None,
+    gamma: float = 0.99,
+    reward_l2: float,
+    level: float,
+) -> Ipl:
+    """Inverse preference learning (arXiv:2305.15363): the reward is ``r = Q - gamma sg V'``, not a network.
+
+    Bradley-Terry on the segments' sums of r, plus ``reward_l2`` times the mean of ``r**2``; V by expectile regression
+    on Q. Class defaults of the code (MetaWorld: ``reward_l2=3``, ``level=0.75``); gamma is ours. The policy follows by
+    ``policy_off.awr``.
+
+    Args:
+        q: ``(2, B, T)``, winner first.
+        v: ``(2, B, T)`` values of the same states.
+        v_next: ``(2, B, T)`` values of the next ones, 0 after the end.
+        mask: ``(2, B, T)``.
+        gamma: discount.
+        reward_l2: weight of the mean square of r over both segments.
+        level: expectile.
+    """
+    check_same_shape(q=q, v=v, v_next=v_next)
+    q, valid = keep(q, mask), None if mask is None else mask.bool()
+    r = q - gamma * keep(v_next.detach(), mask)
+    steps = torch.full_like(r[0, :, 0], 2 * r.shape[2]) if valid is None else valid.sum((0, 2)).clamp(min=1)
+    pair = logistic(pair_margin(r[0].sum(1), r[1].sum(1)))
+    return Ipl(pair + reward_l2 * (r**2).sum((0, 2)) / steps, value.expectile(keep(v, mask), q, level=level))
+
+
+@recipe("hindsight-prior")
+def hindsight_prior(rewards: Tensor, importance: Tensor, *, weight: float, mask: Tensor | None = None) -> Tensor:
+    """Hindsight PRIOR (arXiv:2404.08828): Bradley-Terry on the sums, plus a pull of each step's reward to its share of
+    the return, ``weight * mean_t (r_t - a_t sg sum r)**2``, ``(B,)``. Second-hand (reviews); ``weight`` is not known,
+    a large one collapses the rewards.
+
+    Args:
+        rewards: ``(2, B, T)`` of each step, winner first.
+        importance: ``(2, B, T)``, each segment's sums to 1 (attention of a world model there; here cross-attention
+            mass, or how far a step moved the preview); detached.
+        weight: of the pull.
+        mask: ``(2, B, T)``.
+    """
+    check_same_shape(rewards=rewards, importance=importance)
+    r, share = keep(rewards, mask), keep(importance.detach(), mask)
+    total = r.sum(2)
+    pull = 2 * value.mse(r, share * total[..., None])
+    steps = torch.full_like(total[0], 2 * r.shape[2]) if mask is None else mask.bool().sum((0, 2)).clamp(min=1)
+    return logistic(pair_margin(total[0], total[1])) + weight * pull.sum((0, 2)) / steps

@@ -1,0 +1,172 @@
+"""Terms that published methods add to another objective. Unreduced: one value per pair or token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from diffalign.losses import distillation, sft
+from diffalign.losses.common import as_float, check_floating, check_not_negative, check_same_shape, keep
+from diffalign.losses.preference import logistic, pair_margin
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.regularizers import k1, k3
+
+
+@recipe("t1")
+def t1(
+    log_ratio: Tensor, entropy: Tensor, *, kl_coef: float, entropy_coef: float, mask: Tensor | None = None
+) -> Tensor:
+    """T1's terms (arXiv:2501.11651): k3 to a *moving* reference, less an entropy bonus, ``(B, T)``; add the policy
+    loss. Coefficients are not known. The reference is moved by :func:`move_anchor`; oversampling is a larger group.
+
+    Samplers of fixed variance have constant entropy: the bonus then has no gradient.
+
+    Args:
+        log_ratio: ``(B, T)`` log-prob less that of the moving reference, which has no gradient.
+        entropy: ``(B, T)`` of the policy, with gradient.
+        kl_coef: not negative.
+        entropy_coef: not negative.
+        mask: ``(B, T)``.
+    """
+    check_floating(log_ratio=log_ratio, entropy=entropy)
+    check_same_shape(log_ratio=log_ratio, entropy=entropy)
+    check_not_negative(kl_coef=kl_coef, entropy_coef=entropy_coef)
+    return kl_coef * k3(keep(log_ratio, mask)) - entropy_coef * keep(entropy, mask)
+
+
+def move_anchor(anchor: Mapping[str, Tensor], policy: Mapping[str, Tensor], *, rate: float) -> dict[str, Tensor]:
+    """Return a reference's weights after a step of ``rate`` in [0, 1] towards the policy's; 0 keeps it fixed.
+
+    Raises:
+        ValueError: ``rate`` is out of range, or the names differ.
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate must be in [0, 1], got {rate}")
+    if anchor.keys() != policy.keys():
+        raise ValueError(f"these weights are not in both models: {sorted(anchor.keys() ^ policy.keys())}")
+    return {name: old.lerp(policy[name].detach().to(old), rate) for name, old in anchor.items()}
+
+
+@recipe("vpo", beta=0.1)
+def vpo(log_ratio_w: Tensor, log_ratio_l: Tensor, calibration: Tensor, *, weight: float, beta: float) -> Tensor:
+    """VPO (arXiv:2405.19320): DPO plus a signed pull on calibration samples, ``(B,)``.
+
+    ``weight > 0`` is offline pessimism, ``-weight * r_cal``: with the chosen samples as calibration, DPO with its
+    fine-tuning term. ``weight < 0`` is online optimism, pushing mass off them: with reference samples the form of XPO
+    (TRL: 1e-5). The paper's alpha and its choice of calibration samples are unsure; beta of DPO.
+
+    Args:
+        log_ratio_w: ``(B,)``.
+        log_ratio_l: ``(B,)``.
+        calibration: ``(B,)`` log-ratios of calibration samples.
+        weight: signed.
+        beta: of the pair loss alone; some texts write ``alpha * beta`` for the weight.
+    """
+    check_same_shape(log_ratio_w=log_ratio_w, log_ratio_l=log_ratio_l, calibration=calibration)
+    return logistic(pair_margin(log_ratio_w, log_ratio_l, beta=beta)) + weight * sft.nll(calibration)
+
+
+@recipe("f-sft")
+def f_sft(log_ratio: Tensor, *, beta: float = 1.0, term: Callable[[Tensor], Tensor] = sft.chi2) -> Tensor:
+    """f-SFT (arXiv:2507.00018): fine-tuning on good samples as learning an implicit reward, like ``log_ratio``.
+
+    The closed forms are derived from conjugates, not seen in the paper, and unsure: ``sft.chi2``, ``sft.hellinger``;
+    total variation gives plain ``sft.nll``. The practical advice is a learning rate about ten times smaller.
+
+    Args:
+        log_ratio: ``(B,)`` or ``(B, T)`` of good samples to the reference.
+        beta: scale of the implicit reward.
+        term: one of ``diffalign.losses.sft``.
+    """
+    return term(beta * as_float(log_ratio))
+
+
+@recipe("scir")
+def scir(
+    log_ratio_w: Tensor, log_ratio_l: Tensor, judge_logits: Tensor, *, beta: float = 0.1, weight: float = 1.0
+) -> Tensor:
+    """SCIR (arXiv:2502.08922) [derived; the exact penalty is not confirmed]: the judge and the implicit reward of one
+    model shall agree, ``(B,)``.
+
+    DPO on the pairs where both prefer the same, plus ``weight`` times the Jensen-Shannon divergence between the
+    two-class distributions, in natural logarithms, on all. The judge is the teacher and detached; its weight is ours.
+
+    Args:
+        log_ratio_w: ``(B,)``.
+        log_ratio_l: ``(B,)``.
+        judge_logits: ``(B, 2)``, the labelled winner first.
+        beta: of DPO.
+        weight: of the penalty.
+    """
+    implicit = beta * torch.stack([as_float(log_ratio_w), as_float(log_ratio_l)], 1)
+    judged = as_float(judge_logits.detach())
+    z = pair_margin(log_ratio_w, log_ratio_l, beta=beta)
+    same = z.detach() * (judged[:, 0] - judged[:, 1]) > 0
+    return keep(logistic(z), same) + weight * distillation.jsd(implicit, judge_logits)
+
+
+@recipe("papo", kl_coef=0.01, entropy_coef=0.03)
+def papo(
+    logp: Tensor, logp_masked: Tensor, *, kl_coef: float, entropy_coef: float, mask: Tensor | None = None
+) -> Tensor:
+    """PAPO's terms (arXiv:2507.06448): the policy shall read its condition, ``(B, T)``; add the policy loss.
+
+    ``-kl_coef k3(logp - logp_masked) - entropy_coef (logp + logp_masked)``: a reward for the KL to the policy that sees
+    a masked condition (image patches there, prompt tokens here), which is unbounded and therefore held by making both
+    entropies small. 0.02 with a reference KL, 0.05 for 7B models. The code computes masked log-probs without gradient
+    by default, which makes the second entropy a constant; here it trains.
+
+    Args:
+        logp: ``(B, T)`` of the policy on its samples.
+        logp_masked: ``(B, T)`` under the masked condition.
+        kl_coef: weight of the reward.
+        entropy_coef: weight of both entropies; not 0 with a positive ``kl_coef``.
+        mask: ``(B, T)``.
+    """
+    check_floating(logp=logp, logp_masked=logp_masked)
+    check_same_shape(logp=logp, logp_masked=logp_masked)
+    check_not_negative(kl_coef=kl_coef, entropy_coef=entropy_coef)
+    if kl_coef and not entropy_coef:
+        raise ValueError("a rewarded KL without an entropy term is unbounded below; give entropy_coef > 0")
+    full, blind = keep(logp, mask), keep(logp_masked, mask)
+    return -kl_coef * k3(full - blind) - entropy_coef * (full + blind)
+
+
+@recipe("rdpo-rationales", beta=0.1, weight=0.1)
+def rdpo_rationales(
+    log_ratio_w: Tensor, log_ratio_l: Tensor, rationale: Tensor, *, beta: float, weight: float
+) -> Tensor:
+    """RDPO (arXiv:2407.14477), the form of the code: DPO plus ``-weight log sigmoid(beta * rationale)``, ``(B,)``.
+
+    The README has a weight of 0.001; the paper's derivation has plain ``-weight * rationale`` (``sft.nll``). A
+    rationale has no image analogue: any sample known to be good takes its place.
+
+    Args:
+        log_ratio_w: ``(B,)``.
+        log_ratio_l: ``(B,)``.
+        rationale: ``(B,)`` log-prob of the rationale that explains the choice.
+        beta: of both terms.
+        weight: of the rationale.
+    """
+    check_same_shape(log_ratio_w=log_ratio_w, log_ratio_l=log_ratio_l, rationale=rationale)
+    return logistic(pair_margin(log_ratio_w, log_ratio_l, beta=beta)) + weight * sft.logsigmoid(
+        beta * as_float(rationale)
+    )
+
+
+@recipe("salsa")
+def salsa(logp: Tensor, logp_soup: Tensor, *, coef: float) -> Tensor:
+    """SALSA (arXiv:2411.01798): PPO's KL penalty against the average of two fine-tuned models, ``(B, T)``, to be added
+    to the *reward* (k1, which would have no gradient in a loss). The coefficient is that of PPO, set per task.
+
+    Args:
+        logp: ``(B, T)`` of the policy.
+        logp_soup: ``(B, T)`` of the model whose weights are half of each; the policy starts from the first.
+        coef: not negative.
+    """
+    check_floating(logp=logp, logp_soup=logp_soup)
+    check_same_shape(logp=logp, logp_soup=logp_soup)
+    check_not_negative(coef=coef)
+    return -coef * k1((as_float(logp) - as_float(logp_soup)).detach())
