@@ -17,15 +17,17 @@ from torch import Tensor
 from diffalign.losses.common import as_float, check_not_negative, check_positive, check_probability, check_same_shape
 
 
-def _inputs(r: Tensor, confidence: Tensor, mean: float | Tensor, weight: float, bound: float) -> tuple[Tensor, Tensor]:
-    """Widened rewards and their deviation from the mean."""
+def _inputs(
+    r: Tensor, confidence: Tensor, mean: float | Tensor, weight: float, bound: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Widened rewards, their deviation from the mean, and ``weight * (confidence - 1/2)``."""
     check_same_shape(r=r, confidence=confidence)
     check_probability(confidence=as_float(confidence).nan_to_num(nan=0.5))
     check_not_negative(weight=weight)
     check_positive(bound=bound)
     r = as_float(r)
     shift = mean.detach().to(r) if isinstance(mean, Tensor) else mean
-    return r, r - shift
+    return r, r - shift, weight * (confidence.detach().to(r.dtype) - 0.5)
 
 
 def confidence_difference(
@@ -36,8 +38,8 @@ def confidence_difference(
     Raises:
         ValueError: shapes differ, or a number is outside its range.
     """
-    r, deviation = _inputs(r, confidence, mean, weight, bound)
-    return (r + weight * deviation * (as_float(confidence.detach()) - 0.5)).clamp(-bound, bound)
+    r, deviation, push = _inputs(r, confidence, mean, weight, bound)
+    return (r + push * deviation).clamp(-bound, bound)
 
 
 def confidence_threshold(
@@ -48,6 +50,5 @@ def confidence_threshold(
     Raises:
         ValueError: shapes differ, or a number is outside its range.
     """
-    r, deviation = _inputs(r, confidence, mean, weight, bound)
-    size = r.abs() * deviation.sign()
-    return (r + weight * size * (as_float(confidence.detach()) - 0.5)).clamp(-bound, bound)
+    r, deviation, push = _inputs(r, confidence, mean, weight, bound)
+    return (r + push * deviation.sign() * r.abs()).clamp(-bound, bound)

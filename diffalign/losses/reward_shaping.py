@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
-from diffalign.losses.common import Moments, as_float, check_positive, check_probability, check_same_shape
+from diffalign.losses.common import Moments, as_float, check_positive, check_probability, check_same_shape, keep
 
 
 def _refs(r: Tensor, ref: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def _refs(r: Tensor, ref: Tensor) -> Tensor:
             f"rewards must have shape (B,) or (B, G) and their references (B, M) with M >= 1, "
             f"got {tuple(r.shape)} and {tuple(ref.shape)}"
         )
-    ref = as_float(ref.detach())
+    ref = ref.detach().to(as_float(r).dtype)
     ref = ref.masked_fill(~ref.isfinite(), torch.nan)
     return ref if r.ndim == 1 else ref[:, None]
 
@@ -73,7 +73,9 @@ def sigmoid_ref(r: Tensor, ref: Tensor, *, k: float = 1.0) -> Tensor:
         ValueError: ``k`` is not positive, or a shape does not fit.
     """
     check_positive(k=k)
-    return (k * (as_float(r)[..., None] - _refs(r, ref))).sigmoid().nanmean(-1)
+    gap = k * (as_float(r)[..., None] - _refs(r, ref))
+    known = ~_refs(r, ref).isnan().expand_as(gap)  # NaN is replaced before the sigmoid, or it would reach the gradient
+    return keep(keep(gap, known).sigmoid(), known).sum(-1) / known.sum(-1)
 
 
 def logsigmoid_ref(r: Tensor, ref: Tensor, *, quantile: float = 0.85) -> Tensor:
@@ -103,7 +105,7 @@ def logit_winrate(win_rate: Tensor, *, eps: float = 1e-6) -> Tensor:
     win_rate = as_float(win_rate)
     check_probability(win_rate=win_rate.nan_to_num(nan=0.5))
     check_probability(eps=eps, open_ends=True)
-    return win_rate.clamp(eps, 1 - eps).logit()
+    return win_rate.double().clamp(eps, 1 - eps).logit().to(win_rate.dtype)  # in fp32, 1 - eps is off by 1 %
 
 
 def clipped_prob(q: Tensor, *, prior: float | Tensor) -> Tensor:
@@ -119,7 +121,7 @@ def clipped_prob(q: Tensor, *, prior: float | Tensor) -> Tensor:
     """
     q = as_float(q)
     check_probability(q=q.nan_to_num(nan=0.5), prior=prior)
-    return relu(q - prior)
+    return relu(q - torch.as_tensor(prior).detach().to(q))
 
 
 def deadband(r: Tensor, *, low: float, high: float) -> Tensor:
@@ -151,9 +153,9 @@ def count_discount(r: Tensor, count: Tensor, *, power: float = 3.0) -> Tensor:
     check_same_shape(r=r, count=count)
     if not power >= 0:
         raise ValueError(f"power must not be negative, got {power}")
-    count = as_float(count.detach())
     check_positive(count=count)
-    return as_float(r) * count**-power
+    r = as_float(r)
+    return r * count.detach().to(r.dtype) ** -power
 
 
 def distance_decay(distance: Tensor, *, limit: float) -> Tensor:

@@ -150,8 +150,11 @@ def closure_wins(matrix: Tensor, *, tie: float = 1e-5) -> Tensor:
     for k in range(reach.shape[1]):
         reach = reach | (reach[:, :, k, None] & reach[:, None, k, :])
     reach = reach & ~torch.eye(reach.shape[1], dtype=torch.bool, device=reach.device)
-    borda = reach.sum(2).to(others.dtype)
-    return mean_wins(lexicographic(torch.stack([borda, others.nanmean(2)]), margins=(0.0, tie)))
+    soft = others.nanmean(2)
+    borda = reach.sum(2).to(soft.dtype)
+    met = ~soft.isnan()
+    order = lexicographic(torch.stack([borda, soft]), margins=(0.0, tie))
+    return mean_wins(order.masked_fill(~(met[:, :, None] & met[:, None, :]), torch.nan))
 
 
 def difference_advantage(differences: Tensor, *, eps: float = 1e-6) -> Tensor:
