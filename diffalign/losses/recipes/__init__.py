@@ -10,11 +10,18 @@
 
 from __future__ import annotations
 
+from diffalign.losses.recipes import advantages as advantages
+from diffalign.losses.recipes import budgets as budgets
+from diffalign.losses.recipes import bundles as bundles
+from diffalign.losses.recipes import credit as credit
 from diffalign.losses.recipes import curricula as curricula
 from diffalign.losses.recipes import distillation as distillation
+from diffalign.losses.recipes import entropy as entropy
 from diffalign.losses.recipes import implicit_reward as implicit_reward
 from diffalign.losses.recipes import listwise as listwise
 from diffalign.losses.recipes import pair_selection as pair_selection
+from diffalign.losses.recipes import policy as policy
+from diffalign.losses.recipes import policy_off as policy_off
 from diffalign.losses.recipes import ppo_max as ppo_max
 from diffalign.losses.recipes import preference as preference
 from diffalign.losses.recipes import preference_diffusion as preference_diffusion
