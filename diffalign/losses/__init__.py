@@ -1,12 +1,12 @@
 """Objectives as pure functions of tensors, for language models and diffusion alike; see docs/losses.md.
 
-The functions of ``policy`` have short names (``clip``, ``ratio``) and are called through their module:
-``losses.policy.clip``.
+Functions of short names (``clip``, ``logistic``, ``epsilon``) are called through their module: ``losses.policy.clip``,
+``losses.unpaired.logistic``, ``losses.surrogates.epsilon``.
 """
 
 from __future__ import annotations
 
-from diffalign.losses import policy
+from diffalign.losses import listwise, policy, rank_pairs, surrogates, time_weights, unpaired
 from diffalign.losses.advantages import (
     batch_std,
     group_advantage,
@@ -44,8 +44,12 @@ from diffalign.losses.diffusion import (
     plain_log_ratio,
     velocity_kl,
 )
+from diffalign.losses.draws import average_inside, average_outside, own_noise, shared_noise, winner_loser
+from diffalign.losses.listwise import plackett_luce, target_kl
 from diffalign.losses.metrics import policy_metrics
 from diffalign.losses.multi_reward import advantage_of_sum, sum_of_advantages
+from diffalign.losses.rank_pairs import dcg_weight, pairwise_mean, pairwise_sum
+from diffalign.losses.regression import regression_loss
 from diffalign.losses.regularizers import k1, k2, k3
 from diffalign.losses.running import History, running_advantage
 from diffalign.losses.step_weights import guard_weights, tempflow_weights, uniform_weights
@@ -55,9 +59,12 @@ __all__ = [
     "Moments",
     "advantage_of_sum",
     "as_float",
+    "average_inside",
+    "average_outside",
     "batch_std",
     "cps_log_ratio",
     "cps_scaled",
+    "dcg_weight",
     "dt_scaled_kl",
     "empty_moments",
     "expand_rows",
@@ -74,6 +81,7 @@ __all__ = [
     "keep",
     "latent_mean",
     "latent_sum",
+    "listwise",
     "log_prob_difference",
     "loo_center",
     "masked_const",
@@ -83,15 +91,27 @@ __all__ = [
     "mean_center",
     "no_center",
     "no_scale",
+    "own_noise",
+    "pairwise_mean",
+    "pairwise_sum",
+    "plackett_luce",
     "plain_log_ratio",
     "policy",
     "policy_metrics",
+    "rank_pairs",
+    "regression_loss",
     "running_advantage",
+    "shared_noise",
     "sum_of_advantages",
+    "surrogates",
+    "target_kl",
     "tempflow_weights",
+    "time_weights",
     "uniform_weights",
+    "unpaired",
     "update_moments",
     "usable",
     "velocity_kl",
+    "winner_loser",
     "zero_variance_share",
 ]
