@@ -138,8 +138,9 @@ def gaussian_step(
             f"latents must have shape (B, T, ...) and std (), (T,) or (B, T), "
             f"got {tuple(next_x.shape)} and {tuple(std.shape)}"
         )
-    flat = (x.flatten(0, 1) for x in (next_x, mean, mean_ref))
-    return plain_log_ratio(*flat, std.expand(steps).flatten(), reduce=reduce).unflatten(0, steps)
+    samples, means, references = (x.flatten(0, 1) for x in (next_x, mean, mean_ref))
+    flat = plain_log_ratio(samples, means, references, std.expand(steps).flatten(), reduce=reduce)
+    return flat.unflatten(0, steps)
 
 
 def masked(
