@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffalign.losses.common import as_float, check_floating, check_probability, check_same_shape
+from diffalign.losses.common import as_float, check_floating, check_not_negative, check_probability, check_same_shape
 from diffalign.losses.preference import hinge, linear, logistic, pair_margin
 from diffalign.losses.ratio_links import clip_link
 from diffalign.losses.recipes.preference import dpo
@@ -60,8 +60,10 @@ def smpo(delta_w: Tensor, delta_l: Tensor, p: Tensor, *, beta: float, gamma: flo
     Raises:
         ValueError: a probability is outside [1/2, 1].
     """
-    check_probability(**{"2 p - 1": 2 * p - 1})
-    return logistic(pair_margin(delta_w, delta_l, beta=beta * gamma * (2 * as_float(p) - 1)))
+    check_probability(p=p)
+    strength = gamma * (2 * as_float(p) - 1)
+    check_not_negative(**{"gamma (2 p - 1)": strength})
+    return logistic(pair_margin(delta_w, delta_l, beta=beta * strength))
 
 
 @recipe("d3po", beta=0.1, eps=0.1)

@@ -82,6 +82,8 @@ def test_smpo_multiplier() -> None:
     assert smoothed_preference(t(0.22), t(0.2)).item() == pytest.approx(0.5299794, abs=1e-7)
     with pytest.raises(ValueError, match="2 p - 1"):
         smpo(DW, DK, t(0.45))
+    with pytest.raises(ValueError, match=r"p must be in \[0, 1\]"):
+        smpo(DW, DK, t(1.05))
 
 
 def test_smpo_preferences_do_not_learn() -> None:
