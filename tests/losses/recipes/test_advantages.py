@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from diffalign.losses import group_advantage, recipes
-from diffalign.losses.recipes import advantages as _advantages  # noqa: F401  registers the methods
 
 F64 = torch.float64
 NAN = float("nan")

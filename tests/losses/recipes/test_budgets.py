@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from diffalign.losses import group_advantage, no_scale, recipes
-from diffalign.losses.recipes import budgets as _budgets  # noqa: F401  registers the methods
 
 F64 = torch.float64
 
