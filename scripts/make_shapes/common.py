@@ -38,11 +38,6 @@ def parse(doc: str | None, steps: int, rate: float) -> argparse.ArgumentParser:
     return parser
 
 
-def arguments(doc: str | None, steps: int, rate: float) -> argparse.Namespace:
-    """The command line of a trainer without options of its own."""
-    return parse(doc, steps, rate).parse_args()
-
-
 def load_vae(folder: str) -> AutoencoderKL:
     """The autoencoder, without the name of the folder in what is saved from it."""
     vae = AutoencoderKL.from_pretrained(folder)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import text
 import torch
-from common import Log, arguments, fit, latent_pool, load_vae, snapshots
+from common import Log, fit, latent_pool, load_vae, parse, snapshots
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 
@@ -84,7 +84,7 @@ def generate(
 
 def main() -> None:
     """Command line."""
-    args = arguments(__doc__, steps=7000, rate=2e-3)
+    args = parse(__doc__, steps=7000, rate=2e-3).parse_args()
     torch.manual_seed(args.seed)
     log = Log(args.out / "log.jsonl")
     vae = load_vae(args.vae)
