@@ -13,12 +13,16 @@ from __future__ import annotations
 from diffalign.losses.recipes import advantages as advantages
 from diffalign.losses.recipes import budgets as budgets
 from diffalign.losses.recipes import bundles as bundles
+from diffalign.losses.recipes import check_weights as check_weights
+from diffalign.losses.recipes import constraints as constraints
 from diffalign.losses.recipes import credit as credit
 from diffalign.losses.recipes import curricula as curricula
+from diffalign.losses.recipes import dense_rewards as dense_rewards
 from diffalign.losses.recipes import distillation as distillation
 from diffalign.losses.recipes import entropy as entropy
 from diffalign.losses.recipes import implicit_reward as implicit_reward
 from diffalign.losses.recipes import listwise as listwise
+from diffalign.losses.recipes import objective_weights as objective_weights
 from diffalign.losses.recipes import pair_selection as pair_selection
 from diffalign.losses.recipes import policy as policy
 from diffalign.losses.recipes import policy_off as policy_off
@@ -30,11 +34,16 @@ from diffalign.losses.recipes import preference_square as preference_square
 from diffalign.losses.recipes import preference_steps as preference_steps
 from diffalign.losses.recipes import reference_pairs as reference_pairs
 from diffalign.losses.recipes import regularizers as regularizers
+from diffalign.losses.recipes import reward_ensembles as reward_ensembles
 from diffalign.losses.recipes import reward_models as reward_models
 from diffalign.losses.recipes import reward_pairs as reward_pairs
+from diffalign.losses.recipes import reward_shaping as reward_shaping
+from diffalign.losses.recipes import reward_sums as reward_sums
+from diffalign.losses.recipes import scalarization as scalarization
 from diffalign.losses.recipes import selection as selection
 from diffalign.losses.recipes import unpaired as unpaired
 from diffalign.losses.recipes import value_heads as value_heads
+from diffalign.losses.recipes import wins as wins
 from diffalign.losses.recipes.registry import Recipe, get, names, recipe
 
 __all__ = ["Recipe", "get", "names", "recipe"]

@@ -1,0 +1,44 @@
+"""Rewards from checklists. ``passed (..., N, U)``: U checks of N samples of one prompt, 1, 0, or NaN where not made."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from diffalign.losses.advantages import group_advantage, no_scale
+from diffalign.losses.check_weights import check_weights, global_reward, local_reward
+from diffalign.losses.recipes.registry import recipe
+
+
+@recipe("verpo", alpha=1.0, sigma=0.1, delta=1e-6)
+def verpo(
+    passed: Tensor, turns: Tensor, *, beta: float, gamma: float, alpha: float, sigma: float, delta: float
+) -> Tensor:
+    """VeRPO (arXiv:2601.03525) [from a third-party digest]: advantage of passing everything, plus ``beta`` times that
+    of the weighted checks; both centred in their group, neither scaled. ``(B, N)``.
+
+    The paper's constants are not known: alpha, sigma and delta are ours, beta and gamma are yours.
+
+    Args:
+        passed: ``(B, N, U)``.
+        turns: ``(B, N)``, attempts (or denoising steps) that each sample took.
+        beta: weight of the checks.
+        gamma: discount per turn of the reward for passing everything.
+        alpha: how much more a hard check weighs.
+        sigma: width of "like difficulty".
+        delta: added to the number of like checks.
+    """
+    weights = check_weights(passed, alpha=alpha, sigma=sigma, delta=delta)
+    whole = group_advantage(global_reward(passed, turns, gamma=gamma), scale=no_scale)
+    return whole + beta * group_advantage(local_reward(passed, weights), scale=no_scale)
+
+
+@recipe("ace-rl", alpha=0.0, sigma=math.inf, delta=0.0)
+def ace_rl(passed: Tensor, *, alpha: float, sigma: float, delta: float) -> Tensor:
+    """ACE-RL (arXiv:2509.04903) [derived]: the satisfied share of a prompt's checklist, ``(..., N)``.
+
+    All checks weigh alike. Writing the checklist from the prompt, and judging it, is a reward plugin; the length term
+    is unconfirmed and left out.
+    """
+    return local_reward(passed, check_weights(passed, alpha=alpha, sigma=sigma, delta=delta))

@@ -1,0 +1,104 @@
+"""Rewards per token or denoising step, ``(B, T)``; GAE follows. ``mask (B, T)`` is 1 where there is a step."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from diffalign.losses.common import check_same_shape, keep
+from diffalign.losses.dense_rewards import kl_reward, potential_reward, step_reward, terminal_reward
+from diffalign.losses.recipes.registry import recipe
+
+
+@recipe("rto", coef=0.05, clip=0.05, kl_coef=0.01, terminal_clip=10.0)
+def rto(
+    terminal: Tensor,
+    dpo_log_ratio: Tensor,
+    log_ratio: Tensor,
+    mask: Tensor,
+    *,
+    coef: float,
+    clip: float,
+    kl_coef: float,
+    terminal_clip: float,
+) -> Tensor:
+    """RTO (arXiv:2404.18922; its code): a DPO model's log-ratio as a dense reward, clipped after scaling.
+
+    ``clamp(.05 d_t, +-.05) - .01 r_t + 1[last] clamp(terminal, +-10)``. On images the steps come from a frozen
+    Diffusion-DPO adapter.
+
+    Args:
+        terminal: ``(B,)``, reward-model score, z-normalised.
+        dpo_log_ratio: ``(B, T)``, ``d``: log-prob of the DPO model minus that of the reference.
+        log_ratio: ``(B, T)``, ``r``: log-prob of the policy minus that of the reference.
+        mask: see the module.
+        coef: of ``d``.
+        clip: of ``coef * d``.
+        kl_coef: of ``r``.
+        terminal_clip: of the score.
+    """
+    dense = step_reward(dpo_log_ratio, mask, coef=coef, clip=clip) + kl_reward(log_ratio, mask, coef=kl_coef)
+    return dense + terminal_reward(terminal, mask, clip=terminal_clip)
+
+
+@recipe("drlc")
+def drlc(terminal: Tensor, spans: Tensor, mask: Tensor, *, terminal_coef: float, span_coef: float) -> Tensor:
+    """DRLC (arXiv:2401.07382) [derived]: terminal reward plus a critic's verdict on each span, -1, 0 or 1.
+
+    Both coefficients are unconfirmed. ``spans`` ``(B, T)`` holds the verdict at each step of the span; on images, per
+    denoising step.
+
+    Raises:
+        ValueError: a verdict is none of the three.
+    """
+    spans = keep(spans, mask)
+    if not ((spans == 0) | (spans.abs() == 1)).all():
+        raise ValueError("a critic's verdict is -1, 0 or 1")
+    return terminal_reward(terminal_coef * terminal, mask) + step_reward(spans, mask, coef=span_coef)
+
+
+@recipe("text2grad")
+def text2grad(scores: Tensor, skipped: Tensor, log_ratio: Tensor, mask: Tensor, *, kl_coef: float) -> Tensor:
+    """Text2Grad (arXiv:2505.22338) [its trainer in part, the rest from the abstract]: span scores and a KL per token.
+
+    Args:
+        scores: ``(B, T)``, score of the span that each token stands in, 0 outside spans.
+        skipped: ``(B, T)``, 1 for punctuation and special tokens, whose score is forced to 0.
+        log_ratio: ``(B, T)``, log-prob of the policy minus that of the reference.
+        mask: see the module.
+        kl_coef: not stated.
+    """
+    check_same_shape(scores=scores, skipped=skipped, mask=mask)
+    return step_reward(scores, mask.bool() & ~skipped.bool()) + kl_reward(log_ratio, mask, coef=kl_coef)
+
+
+@recipe("teamwork-potential", gamma=1.0)
+def teamwork_potential(terminal: Tensor, potential: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
+    """Potential-based shaping from ranked states (arXiv:2502.03723) [derived]: ``r + gamma Phi' - Phi``.
+
+    The paper learns the potential from a language model's rankings of states by Bradley-Terry, one per agent. On images
+    it is the reward of the preview ``x0_hat``: put 0 after the last step, and samples keep their order. Credit between
+    agents is not part of this.
+
+    Args:
+        terminal: ``(B,)``.
+        potential: ``(B, T + 1)``.
+        mask: see the module.
+        gamma: discount of the return.
+    """
+    return terminal_reward(terminal, mask) + potential_reward(potential, mask, gamma=gamma)
+
+
+@recipe("reward-design-thesis")
+def reward_design_thesis(rewards: Tensor, potential: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
+    """Potential-based shaping of rewards per step: ``r_t + gamma Phi_(t+1) - Phi_t``, which keeps the optimal policy.
+
+    The discount must be that of the return, so it has no default. The thesis's teacher-made and adaptive designs are
+    tabular and not part of this.
+
+    Args:
+        rewards: ``(B, T)``.
+        potential: ``(B, T + 1)``.
+        mask: see the module.
+        gamma: discount of the return.
+    """
+    return step_reward(rewards, mask) + potential_reward(potential, mask, gamma=gamma)

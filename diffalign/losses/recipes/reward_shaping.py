@@ -1,0 +1,174 @@
+"""One reward reshaped before it becomes an advantage.
+
+Rewards are ``(B,)`` or ``(B, G)``, references ``(B, M)``; see :mod:`diffalign.losses.reward_shaping`. Everything
+returns a reward in the shape of the first argument, NaN where a sample could not be scored.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffalign.losses import reward_shaping as shape
+from diffalign.losses.common import Moments, as_float, check_positive, check_same_shape
+from diffalign.losses.confidence import confidence_threshold
+from diffalign.losses.preference import logistic, pair_margin
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.reward_combination import passed_all, weighted_sum
+from diffalign.losses.trackers import update_ema
+
+
+@recipe("toolrl", low=-3.0, high=3.0)
+def toolrl(format_passed: Tensor, match: Tensor, best_match: float, *, low: float, high: float) -> Tensor:
+    """ToolRL (arXiv:2504.13958): format flag + a graded match mapped from ``[0, best_match]`` to [-3, 3]; in [-3, 4].
+
+    ``format_passed`` is 1, 0 or NaN, of the shape of ``match``. Parsing of tool calls is not part of this.
+    """
+    check_positive(best_match=best_match)
+    check_same_shape(format_passed=format_passed, match=match)
+    return passed_all(format_passed[None]) + shape.affine(match, scale=(high - low) / best_match, shift=low)
+
+
+@recipe("linear-shift")
+def linear_shift(reward: Tensor, *, shift: float) -> Tensor:
+    """Linear reward shaping (arXiv:2209.07288): ``r + b``; b < 0 explores, b > 0 is conservative.
+
+    It is a shift of the initial value function, so it does something only where there is a critic and a discount;
+    under group-centred advantages it does nothing at all. ``shift`` has no default for that reason.
+    """
+    return shape.affine(reward, shift=shift)
+
+
+@recipe("par", k=1.0)
+def par(reward: Tensor, reference: Tensor, *, k: float) -> Tensor:
+    """PAR (arXiv:2502.18770; its code): ``mean_m sigmoid(k (r - ref_m))``, the KL term stays (.005). M up to 10."""
+    return shape.sigmoid_ref(reward, reference, k=k)
+
+
+@recipe("lsc", quantile=0.85)
+def lsc(reward: Tensor, reference: Tensor, *, quantile: float) -> Tensor:
+    """LSC (arXiv:2402.00742): ``log sigmoid(r - q)``, q the 85th percentile of reference samples of the prompt.
+
+    Add several transformed rewards for a logical AND. (A port takes mean + 1.0364 std for the percentile.)
+    """
+    return shape.logsigmoid_ref(reward, reference, quantile=quantile)
+
+
+@recipe("p2r", eps=1e-6)
+def p2r(win_rate: Tensor, *, eps: float) -> Tensor:
+    """P2R (arXiv:2306.14111): the reward is the logit of the win rate against one fixed baseline sample of the prompt.
+
+    The bound ``eps`` is ours: with m votes, 1 / (2 m) is a sensible one. For preferences that no reward explains the
+    paper plays against itself instead: see ``spo-minimax``.
+    """
+    return shape.logit_winrate(win_rate, eps=eps)
+
+
+@recipe("irrl")
+def irrl(probability: Tensor, *, classes: int) -> Tensor:
+    """IRRL (arXiv:2302.00270; its code): ``max(q - 1/n, 0)`` for a discriminator's probability of the right class."""
+    check_positive(classes=classes)
+    return shape.clipped_prob(probability, prior=1 / classes)
+
+
+@recipe("vision-r1", switch=1500)
+def vision_r1(format_passed: Tensor, matches: Tensor, precision: Tensor, *, step: int, switch: int) -> Tensor:
+    """Vision-R1 (arXiv:2503.18013; its code, adaptive form): format + recall + precision, each with a dead band that
+    tightens at optimisation step ``switch``.
+
+    An object is found if its match exceeds .5, then .75; recall saturates in [.5, .75] throughout, precision in
+    [.5, .75] and then in [.75, .9]. GRPO follows (eps 1e-4, unbiased std, G = 4).
+
+    Args:
+        format_passed: ``(...)``, 1, 0 or NaN.
+        matches: ``(..., N)``, best overlap (IoU) of each of N objects, NaN in padding.
+        precision: ``(...)``, mean overlap of what was predicted.
+        step: optimisation steps so far.
+        switch: see above.
+    """
+    check_same_shape(format_passed=format_passed, object_matches=matches[..., 0], precision=precision)
+    late = step >= switch
+    found = shape.deadband(matches, low=0.75 if late else 0.5, high=0.75 if late else 0.5)
+    recall = shape.deadband(found.nanmean(-1), low=0.5, high=0.75)
+    exact = shape.deadband(precision, low=0.75 if late else 0.5, high=0.9 if late else 0.75)
+    return passed_all(format_passed[None]) + recall + exact
+
+
+@recipe("oni", tau=-0.5, power=3.0, weights=(0.1, 0.4))
+def oni(
+    external: Tensor,
+    intrinsic: Tensor,
+    count: Tensor,
+    stats: Moments,
+    *,
+    tau: float,
+    power: float,
+    weights: tuple[float, float],
+) -> Tensor:
+    """ONI (arXiv:2410.23022; its code): external reward + an intrinsic one, thresholded and discounted by its count.
+
+    The intrinsic reward is a running z-score, 0 up to ``tau``, times ``count**-power``. Power 3 and weights .1 and .4
+    are those of the command in the README (the code's own defaults are 0 and 1). The loop that has a language model
+    annotate messages is not part of this.
+
+    Args:
+        external: any shape.
+        intrinsic: same shape, a learned reward.
+        count: same shape, how often this message (or image cluster) was met in the episode, this time included.
+        stats: running moments of the intrinsic reward.
+        tau: threshold in standard deviations.
+        power: of the count.
+        weights: of the external and of the intrinsic reward.
+    """
+    z = shape.threshold(shape.standardize(intrinsic, stats), tau=tau)
+    return weighted_sum(torch.stack([as_float(external), shape.count_discount(z, count, power=power)]), weights)
+
+
+class Calibrated(NamedTuple):
+    """The running mean of the reward, for the next call, and the corrected reward."""
+
+    mean: Tensor
+    reward: Tensor
+
+
+@recipe("ppo-c", weight=0.5, rate=0.1, bound=10.0)
+def ppo_c(
+    mean: Tensor | None, reward: Tensor, confidence: Tensor, *, weight: float, rate: float, bound: float
+) -> Calibrated:
+    """PPO-C (arXiv:2410.09724; its code, form "threshold", the default of its command line): the reward is raised by
+    confidence above the running mean, and lowered below it.
+
+    The mean takes in this batch first. The other form is
+    :func:`~diffalign.losses.confidence.confidence_difference`. The reward model's loss is :func:`ppo_m`, the
+    preference loss :func:`cdpo`.
+
+    Args:
+        mean: what an earlier call returned, None at the start.
+        reward: any shape.
+        confidence: same shape, in [0, 1].
+        weight: strength.
+        rate: of the running mean.
+        bound: of the result.
+    """
+    mean = update_ema(mean, reward, rate=rate)
+    return Calibrated(mean, confidence_threshold(reward, confidence, mean, weight=weight, bound=bound))
+
+
+def ppo_m(win_high: Tensor, win_low: Tensor, lose_high: Tensor, lose_low: Tensor) -> Tensor:
+    """PPO-M (arXiv:2410.09724; its code): a good answer should score higher with high confidence, a bad one with low.
+
+    Four scores ``(B,)`` of one pair: the better and the worse answer, each with a high and a low confidence stated.
+    With log-ratios times beta for scores this is the first part of :func:`cdpo`.
+    """
+    return logistic(pair_margin(win_high, win_low)) + logistic(pair_margin(lose_low, lose_high))
+
+
+def cdpo(
+    win_high: Tensor, win_low: Tensor, lose_high: Tensor, lose_low: Tensor, dpo_loss: Tensor, *, beta: float
+) -> Tensor:
+    """CDPO (arXiv:2410.09724; its code): half of :func:`ppo_m` on log-ratios times beta, plus the plain DPO loss."""
+    quartet = ppo_m(*(beta * as_float(r) for r in (win_high, win_low, lose_high, lose_low)))
+    check_same_shape(quartet=quartet, dpo_loss=dpo_loss)
+    return quartet / 2 + dpo_loss

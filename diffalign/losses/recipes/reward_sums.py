@@ -1,0 +1,156 @@
+"""Several rewards added, multiplied or gated.
+
+Rewards are ``(...)``, all of one shape; a stack is K first, ``(K, ...)``. Checks are 1, 0, or NaN where not made. The
+result is ``(...)``, NaN where a counted reward could not be scored. A setting that has no default here is not stated by
+the paper, or not confirmed: choose it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from diffalign.losses.common import as_float, check_positive, check_probability, check_same_shape
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.reward_combination import (
+    Weights,
+    gate,
+    passed_all,
+    product,
+    stacked,
+    tiers,
+    weighted_sum,
+)
+from diffalign.losses.reward_shaping import distance_decay
+
+
+def _sum(*terms: tuple[float, Tensor]) -> Tensor:
+    """Weighted sum of named terms of one shape."""
+    check_same_shape(**{f"term {n}": term for n, (_, term) in enumerate(terms)})
+    return weighted_sum(torch.stack([as_float(term) for _, term in terms]), [weight for weight, _ in terms])
+
+
+@recipe("harmo")
+def harmo(
+    rule: Tensor, model: Tensor, aspects: Tensor, confidence: Tensor, passed: Tensor, *, weights: Sequence[float]
+) -> Tensor:
+    """HARMO [derived from the abstract]: rule and model reward mixed by the rule's confidence, plus aspect rewards,
+    behind a format gate. Its length penalty is an aspect; its form and all weights are unconfirmed.
+
+    Args:
+        rule: rule-based reward.
+        model: reward-model score.
+        aspects: ``(K, ...)``.
+        confidence: in the rule, in [0, 1], shape of ``rule``; detached. At 0 or 1 the other one may be NaN.
+        passed: format check.
+        weights: 1 + K numbers: of the mix, and of each aspect.
+    """
+    check_probability(confidence=as_float(confidence))
+    share = torch.stack([as_float(confidence), 1 - as_float(confidence)])
+    mix = weighted_sum(torch.stack([as_float(rule), as_float(model)]), share)
+    return gate(weighted_sum(torch.cat([mix[None], stacked(aspects)]), weights), passed[None])
+
+
+@recipe("lav-cot")
+def lav_cot(aspects: Tensor, *, weights: Weights) -> Tensor:
+    """LaV-CoT [derived from the abstract]: weighted sum of verifiable aspect rewards ``(K, ...)`` under plain GRPO."""
+    return weighted_sum(aspects, weights)
+
+
+@recipe("pagellm")
+def pagellm(page: Tensor, items: Tensor, *, weight: float) -> Tensor:
+    """PageLLM [derived from the abstract]: the reward of a page plus ``weight`` times the mean reward of its items.
+
+    ``items`` is ``(..., N)``, NaN in padding. The image twin: the whole picture, and its regions.
+    """
+    return _sum((1.0, page), (weight, as_float(items).nanmean(-1)))
+
+
+@recipe("rl-text2vis")
+def rl_text2vis(scores: Tensor, passed: Tensor, *, weights: Weights) -> Tensor:
+    """RL-Text2Vis [derived from the abstract]: weighted sum of answer, code-validity and chart-quality scores
+    ``(3, ...)``; a format failure earns 0.
+    """
+    return gate(weighted_sum(scores, weights), passed[None], floor=0.0)
+
+
+@recipe("druggen")
+def druggen(affinity: Tensor, valid: Tensor, *, floor: float = 0.0) -> Tensor:
+    """DrugGen [derived from the abstract]: an affinity reward that counts only for valid samples."""
+    return gate(affinity, valid[None], floor=floor)
+
+
+@recipe("verireason")
+def verireason(passed: Tensor, *, values: Sequence[float]) -> Tensor:
+    """VeriReason [derived from the abstract]: a test bench climbed in order, ``values[n]`` for n checks passed.
+
+    ``passed`` is ``(C, ...)``, the first check first (parses, compiles, behaves); ``values`` C + 1 numbers. The image
+    twin: objects there, counts right, positions right.
+    """
+    return tiers(passed, values)
+
+
+@recipe("rrvf")
+def rrvf(similarity: Tensor, rendered: Tensor, format_passed: Tensor, *, weight: float) -> Tensor:
+    """RRVF [derived from the abstract]: likeness of the rendered code to the target, 0 if it does not render, plus
+    ``weight`` for the format. Rendering and comparing is a reward plugin.
+    """
+    return _sum((1.0, gate(similarity, rendered[None])), (weight, passed_all(format_passed[None])))
+
+
+@recipe("refcritic")
+def refcritic(verdict: Tensor, before: Tensor, after: Tensor, *, weight: float) -> Tensor:
+    """RefCritic (arXiv:2507.15024) [derived]: is the verdict right, plus ``weight`` times what refinement gained.
+
+    ``before`` and ``after`` are accuracies of the answer without and with the critique.
+    """
+    return _sum((1.0, verdict), (weight, as_float(after) - as_float(before)))
+
+
+@recipe("listener", weights=(1.0, 0.5, 0.5))
+def listener(
+    format_passed: Tensor, correct: Tensor, confidence: Tensor, *, weights: tuple[float, float, float]
+) -> Tensor:
+    """Listener reward (arXiv:2506.22832): format + .5 accuracy + .5 probability that a frozen listener gives to the
+    right choice after the reasoning. Structure and weights from a note [second-hand, weights unsure].
+    """
+    check_probability(confidence=as_float(confidence).nan_to_num(nan=0.5))
+    flags = (passed_all(format_passed[None]), passed_all(correct[None]))
+    return _sum(*zip(weights, (*flags, confidence), strict=True))
+
+
+@recipe("debate-reward")
+def debate_reward(environment: Tensor, verdict: Tensor, swapped: Tensor, *, weight: float) -> Tensor:
+    """Debate reward (arXiv:2402.15826) [derived]: ``(1 - weight) r + weight J``, J a verdict against a baseline.
+
+    Args:
+        environment: ``r``.
+        verdict: in [-1, 1], for the sample, asked as (sample, baseline).
+        swapped: the verdict for the baseline, asked as (baseline, sample). J is the antisymmetric half difference.
+        weight: in [0, 1]; swept in the paper.
+    """
+    check_probability(weight=weight)
+    half = (as_float(verdict) - as_float(swapped)) / 2
+    return _sum((1 - weight, environment), (weight, half))
+
+
+@recipe("lpo-gui")
+def lpo_gui(entropy: Tensor, distance: Tensor, matched: Tensor, *, max_entropy: float, limit: float) -> Tensor:
+    """LPO (arXiv:2506.09373) [second-hand]: information of the window hit, times closeness to the target.
+
+    ``entropy / max_entropy * max(0, 1 - distance / limit)``, 0 if the action's type is wrong. On images only the
+    decay carries over: distance of a box from where the prompt wants it.
+
+    Args:
+        entropy: grey-level entropy of the window that was hit, in [0, max_entropy].
+        distance: ``(..., P)``, of each of P points from its target, NaN in padding.
+        matched: is the type of action right: 1, 0 or NaN.
+        max_entropy: largest entropy of the image's windows.
+        limit: distance from which on the reward is 0.
+    """
+    check_positive(max_entropy=max_entropy)
+    close = gate(distance_decay(distance, limit=limit).nanmean(-1), matched[None])
+    check_same_shape(entropy=entropy, close=close)
+    return product(torch.stack([as_float(entropy) / max_entropy, close]))

@@ -1,0 +1,96 @@
+"""Several objectives under a stated preference between them, and a reward against its nuisance.
+
+Rewards are K first; a sample that a counted reward could not score gets NaN.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffalign.losses.common import as_float, check_positive, check_same_shape
+from diffalign.losses.nuisance import near_target, nuisance_correlation
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.regression import regression_loss
+from diffalign.losses.reward_combination import Weights, log_sum, tchebycheff, weighted_sum
+from diffalign.losses.selection import Selection, topk
+
+
+class Nuisance(NamedTuple):
+    """A reward charged for a nuisance; the reward that pays for nothing else; and how far the plain one follows it."""
+
+    reward: Tensor
+    nuisance_only: Tensor
+    correlation: Tensor
+
+
+@recipe("long-way", limit=156.0)
+def long_way(reward: Tensor, length: Tensor, *, limit: float, spread: float) -> Nuisance:
+    """A Long Way to Go (arXiv:2310.03716): length charged for, length alone, and the diagnosis of a reward by it.
+
+    ``reward + spread * (1 - length / limit)``; ``1 - |length / limit - 1|``; Pearson's correlation over the batch.
+    Formulas known, 156 tokens unsure. On images the nuisance is brightness, saturation or file size: set ``limit``.
+
+    Args:
+        reward: any shape.
+        length: same shape, the nuisance.
+        limit: where nothing is charged, and where the length-only reward is largest.
+        spread: running standard deviation of the reward.
+    """
+    check_positive(limit=limit, spread=spread)
+    length = as_float(length)
+    check_same_shape(reward=reward, length=length)
+    charged = weighted_sum(torch.stack([as_float(reward), 1 - length / limit]), [1.0, spread])
+    return Nuisance(charged, near_target(length, target=limit), nuisance_correlation(reward, length))
+
+
+class Directed(NamedTuple):
+    """Rewards along a direction of preference, and the samples selected by them."""
+
+    reward: Tensor
+    selection: Selection
+
+
+@recipe("dpa", n=1)
+def dpa(rewards: Tensor, direction: Tensor, *, n: int) -> Directed:
+    """DPA (arXiv:2402.18571): rewards projected on a unit vector, and the ``n`` best of each group for fine-tuning.
+
+    Args:
+        rewards: ``(K, B, G)``.
+        direction: ``(K,)``, or ``(K, B)`` with one per prompt; made a unit vector here (its length changes no
+            order). Served as angles, ``(cos, sin)``, and written into the prompt.
+        n: samples kept per prompt; the rejection sampling keeps the best.
+    """
+    length = direction.norm(dim=0)
+    check_positive(length=length)
+    unit = (direction / length).reshape(*direction.shape, *[1] * (rewards.ndim - direction.ndim))
+    reward = weighted_sum(rewards, unit)
+    return Directed(reward, topk(reward, n=n))
+
+
+@recipe("mogfn")
+def mogfn(rewards: Tensor, weights: Weights, *, exponent: float) -> Tensor:
+    """MOGFN (arXiv:2210.12765): the log-reward ``beta sum_k w_k log r_k`` of a preference ``w``, drawn from a Dirichlet
+    and given to the model as a condition. :func:`mogfn_tchebycheff` is the other scalarisation, and
+    :func:`mogfn_loss` what is trained on either.
+    """
+    check_positive(exponent=exponent)
+    return exponent * log_sum(rewards, weights)
+
+
+def mogfn_tchebycheff(rewards: Tensor, weights: Weights, ideal: Weights, *, exponent: float) -> Tensor:
+    """The log-reward ``-beta max_k w_k (z_k - r_k)`` of MOGFN, which reaches concave parts of a front too."""
+    check_positive(exponent=exponent)
+    return exponent * tchebycheff(rewards, weights, ideal=ideal)
+
+
+def mogfn_loss(log_forward: Tensor, log_backward: Tensor, log_reward: Tensor, log_z: Tensor) -> Tensor:
+    """Trajectory balance, ``(log Z + log P_F - log P_B - log R)**2``, ``(B,)``, on sums over steps.
+
+    On diffusion models ``P_F`` is the denoising kernel and ``P_B`` the noising one. The target does not rescale: use
+    sums over latent elements, or tune again.
+    """
+    check_same_shape(log_forward=log_forward, log_backward=log_backward)
+    return regression_loss(log_forward - log_backward.detach(), log_reward, log_z=log_z)

@@ -1,0 +1,87 @@
+"""Scores from comparisons within a group; ``(B, G)`` out. See :mod:`diffalign.losses.wins`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from diffalign.losses import wins
+from diffalign.losses.common import scored
+from diffalign.losses.recipes.registry import recipe
+from diffalign.losses.reward_shaping import logit_winrate
+
+
+@recipe("spo-minimax")
+def spo_minimax(matrix: Tensor) -> Tensor:
+    """SPO (arXiv:2401.04056): a sample's reward is its win rate against the rest of its group.
+
+    ``matrix`` ``(B, G, G)`` from a pairwise judge, or :func:`~diffalign.losses.wins.indicator` of a reward. No reward
+    model needed, and preferences may go in circles. The paper also compares with a queue of recent samples.
+    """
+    return wins.mean_wins(matrix)
+
+
+@recipe("pairwise-rl")
+def pairwise_rl(verdicts: Tensor, anchor: Tensor) -> Tensor:
+    """Pairwise-RL (arXiv:2504.04950) [derived]: win probability against an anchor, both orders averaged.
+
+    The logit (:func:`~diffalign.losses.reward_shaping.logit_winrate`) and the choice of anchor (the ground truth, or a
+    reference sample put into the group) are unconfirmed.
+
+    Args:
+        verdicts: ``(B, G, G)``, probability of i, shown first, against j; NaN where the judge's answer failed.
+        anchor: ``(B,)``, index of the anchor in its group.
+    """
+    return wins.anchor_wins(wins.both_orders(verdicts), anchor)
+
+
+def pairwise_rl_logit(verdicts: Tensor, anchor: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """:func:`pairwise_rl` as a reward without bounds, ``logit P``; the anchor has 0."""
+    return logit_winrate(pairwise_rl(verdicts, anchor), eps=eps)
+
+
+@recipe("heron")
+def heron(factors: Tensor, *, coefs: Sequence[float] | None = None) -> Tensor:
+    """HERON (arXiv:2309.02632; its code): win matrix of ranked factors; the first that tells two samples apart decides.
+
+    A factor tells them apart if they differ by more than ``c_k`` of its standard deviations, 0 by default; none: 1/2,
+    and the paper drops the pair. (The code's third and later factors use the second's margin; here each has its own.)
+    The matrix ``(B, G, G)`` labels pairs of a Bradley-Terry reward model, or is scored by ``wins.mean_wins``.
+
+    Args:
+        factors: ``(K, B, G)``, the most important first: say alignment, then aesthetics.
+        coefs: K numbers >= 0. The deviation is that of the factor over this batch (unbiased) [ours].
+    """
+    coefs = [0.0] * len(factors) if coefs is None else coefs
+    stds = [float(f[scored(f)].double().std()) if c else 0.0 for f, c in zip(factors, coefs, strict=True)]
+    return wins.lexicographic(factors, margins=[c * s for c, s in zip(coefs, stds, strict=True)])
+
+
+@recipe("lcpo")
+def lcpo(votes: Tensor) -> Tensor:
+    """LCPO (arXiv:2405.14758) [rule checked, its use as a reward derived]: reward plugins ``(K, B, G)`` as voters.
+
+    A sample scores one for every other that a majority puts below it, 1/2 for a tie. The paper's linear program over
+    features with Pareto constraints is not part of this.
+    """
+    return wins.copeland(wins.majority(votes))
+
+
+@recipe("llama-berry")
+def llama_berry(verdicts: Tensor) -> Tensor:
+    """LLaMA-Berry's Enhanced Borda Count (arXiv:2410.02884; paper): verdicts closed transitively, then quantiles.
+
+    ``verdicts`` ``(B, G, G)`` of a pairwise judge. Tree search over text is not part of this.
+    """
+    return wins.closure_wins(verdicts)
+
+
+@recipe("think-rm", eps=1e-6)
+def think_rm(differences: Tensor, *, eps: float) -> Tensor:
+    """Think-RM (arXiv:2505.16265; its code): a group's advantages from pairwise differences, ``(B, G)``; G = 4.
+
+    ``differences`` ``(B, G, G)`` antisymmetric, a judge's -3 to 3, NaN where its answer failed. Training the judge is
+    not part of this.
+    """
+    return wins.difference_advantage(differences, eps=eps)
