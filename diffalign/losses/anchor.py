@@ -56,7 +56,7 @@ def distance(features: Tensor, anchors: Tensor, weights: Tensor | None = None) -
     features, anchors, weights = _inputs(features, anchors, weights)
     if weights is None:
         return -vector_norm(features[:, None] - anchors, dim=-1)
-    return -vector_norm(features - weights @ anchors, dim=-1)
+    return -vector_norm(features - weights @ anchors, dim=1)
 
 
 def cosine(
@@ -79,7 +79,7 @@ def cosine(
     scale = torch.as_tensor(log_scale, dtype=features.dtype, device=features.device).exp().clamp(max=max_scale)
     if weights is None:
         return scale * torch.cosine_similarity(features[:, None], anchors[None], dim=-1)
-    return scale * torch.cosine_similarity(features, (weights @ anchors).expand_as(features), dim=-1)
+    return scale * torch.cosine_similarity(features, (weights @ anchors).expand_as(features), dim=1)
 
 
 def preference_pca(difference: Tensor, *, n: int) -> Tensor:
@@ -103,9 +103,9 @@ def norm_gap(features: Tensor) -> Tensor:
     """Return ``(|features| - 1)**2``, ``(B,)``: keeps embeddings ``(B, D)`` near the unit sphere (OPPO, scripted
     form).
     """
-    return (vector_norm(as_float(features), dim=-1) - 1) ** 2
+    return (vector_norm(as_float(features), dim=1) - 1) ** 2
 
 
 def norm_excess(features: Tensor) -> Tensor:
     """Return ``relu(|features| - 1)``, ``(B,)``: keeps embeddings ``(B, D)`` in the unit ball (OPPO, human form)."""
-    return (vector_norm(as_float(features), dim=-1) - 1).relu()
+    return (vector_norm(as_float(features), dim=1) - 1).relu()

@@ -36,9 +36,8 @@ def _log_probs(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[T
 
 def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     """``KL(p || q)`` over the last axis; an outcome without probability under p counts 0 and has no gradient."""
-    gone = log_p == -math.inf
-    difference = log_p.masked_fill(gone, 0) - log_q.masked_fill(gone, 0)
-    return (log_p.exp() * difference).sum(-1)
+    possible = log_p != -math.inf
+    return (log_p.exp() * (keep(log_p, possible) - keep(log_q, possible))).sum(-1)
 
 
 def forward(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -69,8 +68,7 @@ def cross_entropy(student: Tensor, teacher: Tensor, *, mask: Tensor | None = Non
         ValueError: shapes differ, or a type is integer.
     """
     log_s, log_t = _log_probs(student, teacher, mask)
-    gone = log_t == -math.inf
-    return keep(-(log_t.exp() * log_s.masked_fill(gone, 0)).sum(-1), mask)
+    return keep(-(log_t.exp() * keep(log_s, log_t != -math.inf)).sum(-1), mask)
 
 
 def jsd(student: Tensor, teacher: Tensor, *, beta: float = 0.5, mask: Tensor | None = None) -> Tensor:
@@ -87,7 +85,8 @@ def jsd(student: Tensor, teacher: Tensor, *, beta: float = 0.5, mask: Tensor | N
         return (reverse if beta else forward)(student, teacher, mask=mask)
     log_s, log_t = _log_probs(student, teacher, mask)
     both = torch.stack([log_s + math.log(1 - beta), log_t + math.log(beta)])
-    log_m = both.masked_fill((both == -math.inf).all(0), 0).logsumexp(0)  # of nothing, its gradient would be NaN
+    possible = (both != -math.inf).any(0).expand_as(both)
+    log_m = keep(both, possible).logsumexp(0)  # of two zeros its gradient would be NaN
     return keep(beta * _divergence(log_t, log_m) + (1 - beta) * _divergence(log_s, log_m), mask)
 
 

@@ -56,6 +56,6 @@ def hedge(weights: Tensor, delta: Tensor, *, rate: float = 1.0) -> Tensor:
         ValueError: a shape does not fit, ``rate`` is not positive, or the weights are negative or all 0.
     """
     check_not_negative(weights=weights)
-    check_positive(rate=rate, sum_of_weights=weights.sum())
+    check_positive(rate=rate, largest_weight=weights.max())
     log_likelihood = _joint(delta.detach(), torch.zeros_like(weights, dtype=as_float(delta).dtype))
     return (as_float(weights.detach()).log() + rate * log_likelihood.sum(0)).softmax(0)

@@ -111,17 +111,17 @@ def itakura_saito(pred: Tensor, target: Tensor, *, alpha: float = 1.0, max_expon
         raise ValueError("alpha must not be 0; its limit there is mse")
     x = alpha * _error(pred, target)
     held = x.clamp(max=max_exponent)
-    slope = torch.expm1(held.detach())
+    slope = torch.expm1(held)
     return (torch.expm1(held) - held + slope * (x - held)) / alpha**2
 
 
-def lower_mean(quantiles: Tensor, levels: Tensor, *, below: float = 1.0) -> Tensor:
+def lower_mean(quantiles: Tensor, levels: Tensor, *, below: float) -> Tensor:
     """Return the mean of the quantiles whose level is at most ``below``: a risk-averse reward (QRM), ``(...,)``.
 
     Args:
         quantiles: ``(..., Q)`` predictions.
         levels: ``(Q,)`` their levels.
-        below: 1 for the plain mean.
+        below: highest level that counts; 1 for the plain mean.
 
     Raises:
         ValueError: no level is that low, or there is not one level for each quantile.

@@ -19,6 +19,8 @@ def close(x: torch.Tensor, values: list) -> None:
 
 
 def test_linear_by_hand() -> None:
+    three = torch.cat([X, X[:1]])
+    close(anchor.linear(three, A[:1], torch.full((3, 1), 2.0, dtype=D)), [6, 2, 6])  # more rows than features
     close(anchor.linear(X, A), [[3, 8, 25], [1, -4, -5]])
     close(anchor.linear(X, A, W), [1.5 + 2 + 6.25, 0.5 - 1 - 1.25])
     per_row = torch.tensor([[1.0, 0, 0], [0, 0, 1]], dtype=D)

@@ -101,6 +101,12 @@ def test_mse_is_the_kl_of_gaussian_steps() -> None:
     assert torch.allclose(8 / (2 * 0.3**2) * distillation.mse(s, t), kl, atol=1e-9)
 
 
+def test_one_dimension_is_enough() -> None:
+    x, mask = torch.tensor([[2.0], [3.0]], dtype=D), torch.tensor([1, 0])
+    assert distillation.mse(x, torch.zeros(2, 1, dtype=D), mask=mask).tolist() == [4, 0]
+    assert distillation.forward(x, -x, mask=mask).tolist() == [0, 0]
+
+
 def test_outcomes_may_be_permuted() -> None:
     s, t, order = logits(2, 4), logits(2, 4, seed=1), [3, 1, 0, 2]
     for kind in KINDS:

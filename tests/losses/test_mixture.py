@@ -69,7 +69,7 @@ def test_hedge_by_hand() -> None:
 
 def test_hedge_favours_the_best_head_and_has_no_gradient() -> None:
     delta = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) + torch.tensor([0.0, 2.0, -1.0])
-    weights = hedge(torch.ones(3), delta.requires_grad_())
+    weights = hedge(torch.ones(3, requires_grad=True), delta.requires_grad_())
     assert weights.argmax() == 1 and weights[1] > 0.99 and not weights.requires_grad
 
 
@@ -90,5 +90,5 @@ def test_bad_input_is_refused() -> None:
         hedge(torch.ones(3), torch.zeros(2, 3), rate=0)
     with pytest.raises(ValueError, match="weights"):
         hedge(torch.tensor([-1.0, 2.0, 2.0]), torch.zeros(2, 3))
-    with pytest.raises(ValueError, match="sum_of_weights"):
+    with pytest.raises(ValueError, match="largest_weight"):
         hedge(torch.zeros(3), torch.zeros(2, 3))

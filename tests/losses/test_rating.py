@@ -40,6 +40,7 @@ def test_two_classes_are_logistic_regression() -> None:
 
 def test_unit_range() -> None:
     assert unit_range(t(3.0, -1.0, 1.0)).tolist() == pytest.approx([1.0, 0.0, 0.5])
+    assert unit_range(t(0.1, 0.3, 0.2)).tolist() == pytest.approx([0.0, 1.0, 0.5])
     assert unit_range(torch.tensor([2, 2]).half()).tolist() == [0.0, 0.0]
     x = t(0.4, -0.3, 1.1, 0.2).requires_grad_()
     assert torch.autograd.gradcheck(unit_range, x)
@@ -57,6 +58,7 @@ def test_boundaries_give_each_class_its_count() -> None:
     edges = matched_boundaries(r.requires_grad_(), torch.tensor([2, 1, 3]))
     assert edges.tolist() == pytest.approx([0.0, 0.225, 0.425, 1.0]) and not edges.requires_grad
     assert torch.bucketize(r.detach(), edges[1:-1]).bincount().tolist() == [2, 1, 3]
+    assert matched_boundaries(r, torch.tensor([5, 1])).tolist() == pytest.approx([0.0, 0.95, 1.0])
     assert matched_boundaries(r, torch.tensor([0, 6, 0])).tolist() == [0.0, 0.0, 1.0, 1.0]
 
 

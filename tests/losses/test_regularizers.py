@@ -60,6 +60,8 @@ def test_k3_pulls_the_right_way_from_above_and_not_the_wrong_way_from_below() ->
     r = torch.tensor([-50.0, 50.0], requires_grad=True)
     (grad,) = torch.autograd.grad(k3(r).sum(), r)
     assert grad.tolist() == [0.0, 1.0]
+    edge = torch.tensor([-20.0, -20.5], dtype=torch.float64)
+    assert k3(edge).tolist() == pytest.approx([485165195.40979 - 21] * 2)
 
 
 def test_score_function_kl_has_the_gradient_of_the_reverse_kl() -> None:

@@ -17,6 +17,13 @@ def test_value_by_hand() -> None:
     assert skew_score(v_i, v_j, gate=torch.tensor([2.0, 0.5], dtype=D)).item() == -6 - 7
 
 
+def test_one_gate_for_all_or_one_each() -> None:
+    v_i, v_j = torch.randn(2, 3, 5, 4, dtype=D, generator=torch.Generator().manual_seed(0))
+    gate = torch.tensor([2.0, 0.5], dtype=D)
+    each = skew_score(v_i, v_j, gate=gate.expand(3, 5, 2))
+    assert torch.equal(skew_score(v_i, v_j, gate=gate), each) and each.shape == (3, 5)
+
+
 def test_antisymmetric_and_zero_on_itself() -> None:
     v_i, v_j = torch.randn(2, 5, 6, dtype=D, generator=torch.Generator().manual_seed(0))
     gate = torch.rand(5, 3, dtype=D, generator=torch.Generator().manual_seed(1))

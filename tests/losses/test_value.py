@@ -61,6 +61,11 @@ def test_clipped_takes_the_worse_of_moved_and_held() -> None:
     close(value.clipped(pred, target, old=old), [0.405, 0.32, 1.125, 1.125])  # held at .2: towards the target it waits
     close(value.clipped(pred, target, old=old, clip=0.3), [0.405, 0.245, 1.125, 1.125])
     close(grad(lambda p, q: value.clipped(p, q, old=old), pred, target), [-0.9, 0.0, 1.5, -1.5])
+    down = t(-0.1, -0.5)
+    close(value.clipped(down, t(-1.0, -1.0), old=torch.zeros(2, dtype=D)), [0.405, 0.32])
+    old = old.requires_grad_()
+    loss = value.clipped(pred.clone().requires_grad_(), target, old=old).sum()
+    assert torch.autograd.grad(loss, old, allow_unused=True)[0] is None
     shifted = value.clipped(pred + 5, target + 5, old=old + 5)
     assert torch.allclose(shifted, value.clipped(pred, target, old=old), atol=1e-12)
 
@@ -147,11 +152,11 @@ def test_knobs_out_of_range_are_refused() -> None:
 
 def test_risk_averse_read_out() -> None:
     quantiles, levels = t(1.0, 2.0, 6.0, 9.0)[None], t(0.2, 0.4, 0.6, 0.8)
-    assert value.lower_mean(quantiles, levels).item() == pytest.approx(4.5)
+    assert value.lower_mean(quantiles, levels, below=1.0).item() == pytest.approx(4.5)
     assert value.lower_mean(quantiles, levels, below=0.4).item() == pytest.approx(1.5)
     assert value.lower_mean(quantiles, levels, below=0.2).item() == pytest.approx(1.0)
     with pytest.raises(ValueError, match="lowest is 0.2"):
         value.lower_mean(quantiles, levels, below=0.1)
     with pytest.raises(ValueError, match="one level each"):
-        value.lower_mean(quantiles, levels[:3])
-    assert value.lower_mean(quantiles, t(0.5, 0.7, 0.9, 1.0)).item() == pytest.approx(4.5)
+        value.lower_mean(quantiles, levels[:3], below=1.0)
+    assert value.lower_mean(quantiles[0], t(0.5, 0.7, 0.9, 1.0), below=1.0).item() == pytest.approx(4.5)
