@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffalign.losses.advantages import mean_center, usable
-from diffalign.losses.common import as_float, check_mask, check_positive, keep
+from diffalign.losses.common import as_float, check_mask, check_not_negative, check_positive, keep
 
 
 def _per_budget(rewards: Tensor, prob: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,8 +20,9 @@ def _per_budget(rewards: Tensor, prob: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"expected rewards (B, G, S) and prob (S,), got {tuple(rewards.shape)} and {tuple(prob.shape)}"
         )
-    if (prob < 0).any() or not prob.sum() > 0:
-        raise ValueError(f"prob must hold weights that are not negative and not all 0, got {prob.tolist()}")
+    check_not_negative(prob=prob)
+    if not prob.any():
+        raise ValueError(f"prob must hold weights that are not all 0, got {prob.tolist()}")
     rewards = as_float(rewards.detach())
     return rewards, prob.detach().to(rewards.dtype)
 

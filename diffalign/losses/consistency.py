@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from diffalign.losses.advantages import usable
@@ -26,7 +25,7 @@ def answer_entropy(answers: Tensor, *, mask: Tensor | None = None) -> Tensor:
     same = (answers[:, :, None] == answers[:, None, :]) & valid[:, None, :]
     size = valid.sum(1, keepdim=True).clamp(min=1)
     share = same.sum(2) / size
-    return -(keep(share.clamp(min=1e-30).log2(), valid).sum(1) / size[:, 0]) + 0.0
+    return -keep(share.clamp(min=1e-30).log2(), valid).sum(1) / size[:, 0]
 
 
 def consistent_reward(rewards: Tensor, answers: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -41,7 +40,7 @@ def consistent_reward(rewards: Tensor, answers: Tensor, *, mask: Tensor | None =
     valid = usable(rewards, mask)
     size = valid.sum(1).to(as_float(rewards).dtype)
     mean = keep(rewards.detach(), valid).sum(1) / size
-    damp = torch.where(size > 1, (1 - 1 / size) / size.clamp(min=2).log2(), 0.0)
+    damp = (1 - 1 / size) / size.clamp(min=2).log2()
     return mean * (1 - damp * answer_entropy(answers, mask=valid))
 
 

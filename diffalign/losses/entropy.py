@@ -34,7 +34,7 @@ def unit_entropy(entropy: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """
     valid, entropy = _valid(entropy, mask), as_float(entropy.detach())
     low, high = entropy[valid].min(), entropy[valid].max()
-    return keep((entropy - low) / torch.where(high > low, high - low, 1.0), valid)
+    return keep((entropy - low) / (high - low).clamp(min=torch.finfo(entropy.dtype).tiny), valid)
 
 
 def confidence_gain(entropy: Tensor, *, k: float = 1.0, mask: Tensor | None = None) -> Tensor:
@@ -54,7 +54,7 @@ def clarity_bonus(entropy: Tensor, *, k: float = 1.0, mask: Tensor | None = None
     check_not_negative(k=k)
     valid = _valid(entropy, mask)
     clear = (-k * unit_entropy(entropy, mask=mask)).exp()
-    ahead, out = torch.zeros_like(clear[:, 0]), []
+    ahead, out = clear.new_zeros(len(clear)), []
     for t in reversed(range(clear.shape[1])):
         out.append(keep(ahead, valid[:, t]))
         ahead = torch.where(valid[:, t], clear[:, t], ahead)
@@ -109,7 +109,7 @@ def redistribute(
     check_not_negative(eps_low=eps_low, eps_high=eps_high, strength=strength)
     check_same_shape(log_ratio=log_ratio, level=level)
     adv, level = expand_rows(as_float(adv.detach()), level), as_float(level.detach())
-    rho = as_float(log_ratio.detach()).exp()
+    rho = as_float(log_ratio).exp()
     inside = (rho > 1 - eps_low / 2) & (rho < 1 + eps_high / 2)
     return torch.where((level > 0) ^ inside, adv * (1 + strength * level), adv)
 

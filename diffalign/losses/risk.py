@@ -73,5 +73,5 @@ def share_by_merit(bundle: Tensor, rewards: Tensor, *, tol: float = 1e-6) -> Ten
     merit = rewards - rewards.mean(-1, keepdim=True)
     total = merit.sum(-2, keepdim=True)
     some = total.abs() > tol
-    share = torch.where(some, merit / torch.where(some, total, 1.0), 1 / rewards.shape[-2])
+    share = torch.where(some, merit / torch.where(some, total, torch.ones_like(total)), 1 / rewards.shape[-2])
     return as_float(bundle.detach())[..., None, :] * share

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffalign.losses.advantages import group_std, mean_center
 from diffalign.losses.baselines import with_virtual
-from diffalign.losses.common import keep
+from diffalign.losses.common import keep, row_mean
 
 
 def virtual_scale(
@@ -27,8 +27,7 @@ def mean_abs(rewards: Tensor, mask: Tensor, eps: float) -> Tensor:
     """Return the mean absolute deviation from the group mean, + eps, ``(B, 1)`` (PIPO, arXiv:2604.00860): the absolute
     advantages of a group of G then sum to G.
     """
-    away = keep((rewards - mean_center(rewards, mask)).abs(), mask).sum(1, keepdim=True)
-    return away / mask.sum(1, keepdim=True).clamp(min=1) + eps
+    return row_mean((rewards - mean_center(rewards, mask)).abs(), mask)[:, None] + eps
 
 
 def _beta_fit(rate: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,18 +31,17 @@ def gate_diversity(diversity: Tensor, utility: Tensor, *, threshold: float) -> T
     earns nothing. ``utility (S, N, G)``.
     """
     utility, diversity = _inputs(utility, diversity)
-    return torch.where(utility.nanmean(2) > threshold, diversity, torch.zeros_like(diversity))
+    return torch.where(utility.nanmean(2) > threshold, diversity, torch.zeros_like(diversity)).detach()
 
 
-def _inputs(utility: Tensor, diversity: Tensor, weight: float = 0.0) -> tuple[Tensor, Tensor]:
-    check_probability(weight=weight)
+def _inputs(utility: Tensor, diversity: Tensor) -> tuple[Tensor, Tensor]:
     if utility.ndim != 3 or diversity.shape != utility.shape[:2]:
         raise ValueError(
             f"expected utility (S, N, G) and diversity (S, N), got {tuple(utility.shape)} and {tuple(diversity.shape)}"
         )
     if utility.shape[1] < 2:
         raise ValueError(f"a set needs another to be compared with: N >= 2, got {tuple(utility.shape)}")
-    return as_float(utility.detach()), as_float(diversity.detach())
+    return as_float(utility), as_float(diversity)
 
 
 def _rloo(x: Tensor) -> Tensor:
@@ -85,7 +84,8 @@ def reward_sum(
     """Return the leave-one-out advantage of ``(1 - weight) u + weight D`` over all N G samples; ``D`` is the set's
     diversity, shared out so that its mean in the set stays. Arguments: see the module.
     """
-    utility, diversity = _inputs(utility, diversity, weight)
+    check_probability(weight=weight)
+    utility, diversity = _inputs(utility, diversity)
     shared = _shared(utility, diversity, credit, temperature)
     own = diversity[:, :, None] + shared - _rloo(diversity)[:, :, None]
     return _rloo(((1 - weight) * utility + weight * own).flatten(1)).view_as(utility)
@@ -102,7 +102,8 @@ def advantage_sum(
     """Return ``(1 - weight)`` times the leave-one-out advantage of utility over all N G samples plus ``weight`` times
     that of diversity over the N sets, shared out. Arguments: see the module.
     """
-    utility, diversity = _inputs(utility, diversity, weight)
+    check_probability(weight=weight)
+    utility, diversity = _inputs(utility, diversity)
     own = _rloo(utility.flatten(1)).view_as(utility)
     return keep((1 - weight) * own + weight * _shared(utility, diversity, credit, temperature), torch.isfinite(utility))
 
@@ -119,6 +120,7 @@ def hierarchical_sum(
     times the others' mean utility in the set and ``weight`` times the mean diversity of the other sets. Arguments: see
     the module.
     """
-    utility, diversity = _inputs(utility, diversity, weight)
+    check_probability(weight=weight)
+    utility, diversity = _inputs(utility, diversity)
     own = _rloo(utility.flatten(0, 1)).view_as(utility)
     return keep((1 - weight) * own + weight * _shared(utility, diversity, credit, temperature), torch.isfinite(utility))

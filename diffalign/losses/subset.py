@@ -5,18 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffalign.losses.common import as_float, check_floating, check_mask, check_same_shape
+from diffalign.losses.common import check_floating, check_mask, check_same_shape, keep
 
 
-def _log_elementary(scores: Tensor, largest: int) -> Tensor:
-    """``log e_k(exp(scores))`` of each row for k = 0..largest, ``(B, largest + 1)``: the sum over all subsets of size k
-    of the product of their members' weights. ``-inf`` where a row has fewer than k scores above ``-inf``.
+def _log_elementary(scores: Tensor, valid: Tensor, largest: int) -> Tensor:
+    """``log e_k(exp(scores))`` over each row's valid scores for k = 0..largest, ``(B, largest + 1)``: the sum over all
+    subsets of size k of the product of their members' weights. ``-inf`` where a row has fewer than k.
     """
-    table = [torch.zeros_like(scores[:, 0])] + [torch.full_like(scores[:, 0], -torch.inf)] * largest
-    for score in scores.unbind(1):
-        member = torch.isfinite(score)
-        safe = torch.where(member, score, 0.0)
-        longer = [_log_add(table[k], table[k - 1] + safe) for k in range(1, largest + 1)]
+    none = scores.new_full((len(scores),), -torch.inf)
+    table = [torch.zeros_like(none)] + [none] * largest
+    for score, member in zip(scores.unbind(1), valid.unbind(1), strict=True):
+        longer = [_log_add(table[k], table[k - 1] + score) for k in range(1, largest + 1)]
         table = [table[0]] + [torch.where(member, new, old) for new, old in zip(longer, table[1:], strict=True)]
     return torch.stack(table, 1)
 
@@ -24,7 +23,7 @@ def _log_elementary(scores: Tensor, largest: int) -> Tensor:
 def _log_add(a: Tensor, b: Tensor) -> Tensor:
     """``logaddexp`` whose gradient is 0 rather than NaN where both are ``-inf``."""
     nothing = (a == -torch.inf) & (b == -torch.inf)
-    both = torch.logaddexp(torch.where(nothing, 0.0, a), torch.where(nothing, 0.0, b))
+    both = torch.logaddexp(keep(a, ~nothing), keep(b, ~nothing))
     return torch.where(nothing, -torch.inf, both)
 
 
@@ -47,11 +46,10 @@ def subset_log_prob(scores: Tensor, chosen: Tensor, *, mask: Tensor | None = Non
     if scores.ndim != 2 or scores.numel() == 0:
         raise ValueError(f"scores must have shape (B, N) with at least one candidate, got {tuple(scores.shape)}")
     check_same_shape(scores=scores, chosen=chosen)
-    valid, chosen, scores = check_mask(scores, mask), chosen.bool(), as_float(scores)
-    if valid is not None and (chosen & ~valid).any():
+    valid, chosen = check_mask(scores, mask), chosen.bool()
+    valid = torch.ones_like(chosen) if valid is None else valid
+    if (chosen & ~valid).any():
         raise ValueError("a masked candidate is chosen")
-    scores = scores if valid is None else torch.where(valid, scores, -torch.inf)
     size = chosen.sum(1)
-    table = _log_elementary(scores, int(size.max()))
-    among = torch.where(chosen, scores, 0.0).sum(1)
-    return among - table.gather(1, size[:, None])[:, 0]
+    table = _log_elementary(keep(scores, valid), valid, int(size.max()))
+    return keep(scores, chosen).sum(1) - table.gather(1, size[:, None])[:, 0]

@@ -39,4 +39,4 @@ def outcome_weights(scores: Tensor, positive: Tensor, *, threshold: float = 0.5,
     logits = running_mean(as_float(scores.detach()), mask)
     check_same_shape(samples=scores[:, 0], positive=positive)
     p = torch.where(positive.bool()[:, None], logits, -logits).sigmoid()
-    return keep(((p - threshold) / (1 - threshold)).clamp(0, 1), mask)
+    return keep(((p - threshold) / (1 - threshold)).relu(), mask)

@@ -41,7 +41,7 @@ def _means(value: Tensor, parent: Tensor, size: int) -> tuple[Tensor, Tensor]:
     finite = torch.isfinite(value)
     count = value.new_zeros(size).index_add(0, parent, finite.to(value.dtype))
     low = value.new_full((size,), torch.inf).scatter_reduce(0, parent, value.masked_fill(~finite, torch.inf), "amin")
-    low = keep(low, count > 0)
+    low = keep(low, torch.isfinite(low))
     above = value.new_zeros(size).index_add(0, parent, keep(value - low[parent], finite))
     return low + above / count.clamp(min=1), count > 0
 

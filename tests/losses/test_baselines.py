@@ -86,6 +86,12 @@ def test_counts_of_unusable_samples_do_not_count() -> None:
     assert (group_advantage(equal, center=center, scale=scale, eps=1e-30) == 0).all()
 
 
+def test_counts_may_be_fractions_and_do_not_learn() -> None:
+    n = torch.tensor([[0.2, 0.3]], requires_grad=True)
+    adv = centred(rewards([0, 5]), partial(B.counted_center, count=n))
+    assert adv[0].tolist() == pytest.approx([-3.0, 2.0], abs=1e-6) and not adv.requires_grad
+
+
 def test_counts_are_checked() -> None:
     with pytest.raises(ValueError, match="count"):
         centred(rewards([1, 2]), partial(B.counted_center, count=torch.tensor([[1, -1]])))

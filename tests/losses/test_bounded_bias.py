@@ -44,6 +44,7 @@ def test_early_bias_by_hand() -> None:
 def test_equal_positions_change_nothing_and_an_empty_group_is_nothing() -> None:
     same, size = torch.full((2, 3), 4.0), torch.ones(2, 3)
     assert (early_bias(same, size, torch.ones(2, 3)) == 0).all()
+    assert (early_bias(same, size, torch.tensor([[1, 0, 0], [0, 0, 1]])) == 0).all()
     out = early_bias(torch.full((1, 3), NAN), torch.full((1, 3), NAN), torch.zeros(1, 3))
     assert (out == 0).all()
 

@@ -78,6 +78,8 @@ def test_prompts_do_not_mix() -> None:
 def test_nothing_learns() -> None:
     r = R.clone().requires_grad_()
     assert not B.budget_returns(r, P).requires_grad and not B.budget_baseline(r, P).requires_grad
+    p = P.clone().requires_grad_()
+    assert not B.budget_returns(R, p).requires_grad and not B.budget_baseline(R, p).requires_grad
     g = torch.rand(2, 3, requires_grad=True)
     assert not B.subgroup_offset(g, g).requires_grad and not B.budget_anchor(g).requires_grad
     assert B.budget_returns(R.bfloat16(), P).dtype == torch.float32

@@ -15,7 +15,7 @@ def test_entropy_in_bits() -> None:
     answers = torch.tensor([[7, 7, 7, 7], [0, 1, 2, 3], [5, 5, 9, 9], [5, 5, 5, 9]])
     mixed = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25))
     assert answer_entropy(answers).tolist() == pytest.approx([0.0, 2.0, 1.0, mixed])
-    masked = answer_entropy(answers, mask=torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]))
+    masked = answer_entropy(answers, mask=torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]))
     assert masked.tolist() == pytest.approx([0.0, 1.0, 0.0, 0.0])
     assert not (answer_entropy(answers[:1]) < 0).any()
     assert answer_entropy(answers[:, torch.tensor([2, 0, 3, 1])]).tolist() == pytest.approx([0.0, 2.0, 1.0, mixed])

@@ -23,6 +23,10 @@ def test_by_hand() -> None:
     assert D.discriminative(U, GOOD, tau=2.0).item() == pytest.approx(0.75 + rivals)
     weight = torch.tensor([[3.0, 7.0, 1.0, 7.0]], dtype=F64)
     assert D.discriminative(U, GOOD, tau=2.0, weight=weight).item() == pytest.approx(0.875 + rivals)
+    assert torch.allclose(
+        D.discriminative(U, GOOD, tau=2.0, weight=weight / 10).exp(),
+        torch.tensor([[1.0]], dtype=F64) * math.exp(0.875 + rivals),
+    )
     plain = 10 * math.log(math.exp(-0.2) + math.exp(-0.15))
     assert D.discriminative(U, GOOD).item() == pytest.approx(0.75 + plain)
 

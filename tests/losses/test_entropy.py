@@ -60,6 +60,8 @@ def test_level_of_equal_entropies_is_nothing() -> None:
     assert (E.entropy_level(torch.full((2, 3), 0.4)) == 0).all()
     out = E.entropy_level(torch.tensor([[1.0, 1.0, 1.0, 0.5]]))
     assert out.tolist() == [[0.0, 0.0, 0.0, -1.0]]  # the low side does reach -1
+    high = E.entropy_level(torch.tensor([[1.0, 1.0, 1.0, 1.5]]), quantile=0.0)
+    assert high.tolist() == [[0.0, 0.0, 0.0, 1.0]]
 
 
 def test_redistribution_by_hand() -> None:

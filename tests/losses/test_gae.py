@@ -51,6 +51,12 @@ def test_own_last_value_makes_the_last_error_the_reward() -> None:
     assert gae(R, V, gamma=0.9, bootstrap=own).advantages[0, 2].item() == pytest.approx(2.0 - 0.11)
 
 
+def test_a_single_step() -> None:
+    out = gae(R[:, :1], V[:, :1], bootstrap=last_value(V[:, :1]))
+    assert out.advantages.tolist() == [[1.0]] and out.returns.tolist() == [[1.2]]
+    assert gae(R[:, :1], V[:, :1]).advantages.tolist() == [[0.8]]
+
+
 def test_masked_steps_are_passed_over() -> None:
     r = torch.tensor([[1.0, NAN, 0.5, 2.0, NAN]], dtype=F64)
     v = torch.tensor([[0.2, NAN, 0.7, 1.1, 9.0]], dtype=F64)

@@ -214,3 +214,12 @@ def test_target_carries_no_gradient_to_goal_or_advantage() -> None:
 def test_target_ratio_refuses_bad_settings(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         policy.target_ratio(torch.zeros(2), **bad)
+
+
+def test_default_bounds() -> None:
+    far, bad = torch.tensor([30.0], dtype=F64), torch.tensor([-1.0], dtype=F64)
+    assert policy.ratio(far, bad).item() == pytest.approx(math.exp(20.0))
+    assert policy.clip(far, bad).item() == pytest.approx(math.exp(20.0))
+    assert policy.dual_clip(far, bad).item() == pytest.approx(3.0)
+    assert policy.dual_clip(far, bad, bound=1.5).item() == pytest.approx(1.5)
+    assert policy.dual_clip(far, -0.5 * bad, bound=1.5).item() == pytest.approx(-0.6)  # a good sample: only the clip

@@ -55,6 +55,7 @@ def test_shares_by_hand() -> None:
 def test_without_merit_all_get_the_same() -> None:
     same = torch.full((4, 2), 0.3)
     assert share_by_merit(torch.tensor([2.0, -1.0]), same).tolist() == [[0.5, -0.25]] * 4
+    assert share_by_merit(torch.tensor([2.0, -1.0]), torch.tensor([[0.1, 0.9]])).tolist() == [[2.0, -1.0]]
     near = torch.tensor([[1e-7, -1e-7], [0.0, 0.0]], dtype=F64)
     assert share_by_merit(torch.tensor([1.0, 1.0]), near).tolist() == [[0.5, 0.5]] * 2
     assert share_by_merit(torch.tensor([1.0, 1.0]), near, tol=1e-9)[0].tolist() == pytest.approx([1.0, 1.0])

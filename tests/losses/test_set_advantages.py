@@ -101,12 +101,13 @@ def test_unscored_samples_get_nothing_and_nothing_learns(combine) -> None:
     out = combine(u.requires_grad_(), D.clone().requires_grad_(), credit=C.clone().requires_grad_())
     assert torch.isfinite(out).all() and out[0, 1, 0] == 0 and not out.requires_grad
     assert combine(U.bfloat16(), D.bfloat16()).dtype == torch.float32
-    assert combine(U[:, :, :1], D).shape == (1, 3, 1)
+    assert combine(U[:, :, :1], D).shape == (1, 3, 1) and combine(U[:, :2], D[:, :2]).shape == (1, 2, 2)
 
 
 def test_gate_closes_the_diversity_of_bad_sets() -> None:
     assert S.gate_diversity(D, U, threshold=1.0).tolist() == [[0.2, 0.8, 0.0]]
     assert S.gate_diversity(D, U, threshold=1.5).tolist() == [[0.0, 0.8, 0.0]]  # at the threshold: closed
+    assert not S.gate_diversity(D.clone().requires_grad_(), U, threshold=1.0).requires_grad
     holed = U.clone()
     holed[0, 1, 0] = float("nan")
     assert S.gate_diversity(D, holed, threshold=1.0).tolist() == [[0.2, 0.8, 0.0]]

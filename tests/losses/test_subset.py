@@ -60,6 +60,10 @@ def test_masked_candidates_are_not_there() -> None:
     assert torch.allclose(out, plain, atol=1e-12) and torch.isfinite(grad).all() and (grad[mask == 0] == 0).all()
 
 
+def test_one_candidate_is_certain() -> None:
+    assert subset_log_prob(SCORES[:, :1], torch.tensor([[True]])).tolist() == [0.0]
+
+
 def test_sizes_may_differ_and_scores_may_be_extreme() -> None:
     scores = torch.tensor([[1e4, -1e4, 0.0], [50.0, -50.0, 1e4]], requires_grad=True)
     out = subset_log_prob(scores, torch.tensor([[True, False, False], [True, False, True]]))

@@ -38,6 +38,7 @@ def test_an_undecided_token_weighs_nothing() -> None:
     assert (outcome_weights(torch.zeros(2, 3), torch.tensor([True, False])) == 0).all()
     sure = outcome_weights(torch.full((2, 3), 1e4), torch.tensor([True, False]))
     assert sure.tolist() == [[1.0] * 3, [0.0] * 3]
+    assert outcome_weights(torch.full((1, 1), 1e4), torch.tensor([True])).tolist() == [[1.0]]
 
 
 def test_masked_tokens_weigh_nothing_and_nothing_learns() -> None:

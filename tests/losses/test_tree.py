@@ -55,6 +55,9 @@ def test_edges_telescope_and_siblings_sum_to_nothing() -> None:
 def test_equal_leaves_and_one_segment() -> None:
     equal = T.backed_up(torch.full((7,), 0.1), PARENT)
     assert (T.tree_advantage(equal, PARENT) == 0).all() and (T.sibling_advantage(equal, PARENT, eps=1e-30) == 0).all()
+    seven = torch.tensor([-1] + [0] * 7)  # 0.1 has no exact mean of seven
+    assert (T.sibling_advantage(torch.full((8,), 0.1), seven, eps=1e-30) == 0).all()
+    assert (T.tree_advantage(T.backed_up(torch.full((8,), 0.1), seven), seven) == 0).all()
     star = torch.tensor([-1, 0, 0, 0])
     edges = T.tree_advantage(T.backed_up(f64(0, 1.0, 2.0, 6.0), star), star)
     assert torch.allclose(edges[1:], group_advantage(f64([1.0, 2.0, 6.0]), scale=no_scale)[0], atol=1e-12)
@@ -81,6 +84,7 @@ def test_chain_of_beliefs() -> None:
     value = f64([0.1, 0.4, 0.3, NAN], [0.5, 0.5, 0.9, 1.0])
     assert T.chain_advantage(value)[0].tolist() == pytest.approx([0.3, -0.1, 0.0])
     assert T.chain_advantage(value)[1].sum().item() == pytest.approx(0.5)
+    assert T.chain_advantage(value[:, :2])[0].tolist() == pytest.approx([0.3])
     masked = T.chain_advantage(value, mask=torch.tensor([[1, 0, 1], [0, 1, 1]]))
     assert masked[0].tolist() == pytest.approx([0.3, 0.0, 0.0]) and masked[1].tolist() == pytest.approx([0, 0.4, 0.1])
 

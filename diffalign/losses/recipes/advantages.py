@@ -14,7 +14,7 @@ from torch import Tensor
 from diffalign.losses.advantages import group_advantage, no_scale, usable
 from diffalign.losses.baselines import given_center, max_center, virtual_center
 from diffalign.losses.bounded_bias import bounded_bias, early_bias
-from diffalign.losses.common import as_float, check_mask, check_not_negative, check_positive
+from diffalign.losses.common import as_float, check_mask, check_not_negative, check_positive, row_mean
 from diffalign.losses.policy import clip
 from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.scales import beta_density, mean_abs, virtual_scale
@@ -75,7 +75,7 @@ def contrastive_rewards(rewards: Tensor, reference: Tensor) -> Tensor:
     """arXiv:2403.07708: reward minus the mean reward of the prompt's reference samples, ``reference (B, K)``; 5 of them
     (unsure), scored once. Under a centring inside the group this would change nothing.
     """
-    baseline = as_float(reference.detach())
+    baseline = as_float(reference)
     baseline = baseline.masked_fill(~torch.isfinite(baseline), torch.nan).nanmean(1)
     known = torch.isfinite(baseline)[:, None].expand_as(rewards)
     return group_advantage(rewards, center=partial(given_center, baseline=baseline), scale=no_scale, mask=known)
@@ -119,7 +119,7 @@ def adora(rewards: Tensor, success: Tensor, *, amplify: float, threshold: float)
     check_positive(amplify=amplify)
     valid = usable(rewards)
     check_mask(rewards, success)
-    rate = (success.bool() & valid).sum(1) / valid.sum(1).clamp(min=1)
+    rate = row_mean(success, valid)
     return group_advantage(rewards) * torch.where(rate <= threshold, amplify, 1.0)[:, None]
 
 

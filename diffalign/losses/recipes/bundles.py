@@ -86,7 +86,7 @@ def riskpo(
     Returns:
         The quantiles for the next call, and advantages ``(N, P, G)``.
     """
-    scores = as_float(rewards.detach()).sum(-2)
+    scores = as_float(rewards).sum(-2)
     old = quantiles or (None, None)
     new = (update_quantile(old[0], scores, level=a_lo), update_quantile(old[1], scores, level=a_hi))
     low, high = quantiles or new

@@ -78,7 +78,7 @@ def hifpo(outcome: Tensor, process: Tensor, parent: Tensor, *, eps: float) -> Te
         eps: added to the siblings' std.
     """
     check_same_shape(outcome=outcome, process=process)
-    return sibling_advantage(backed_up(outcome, parent) + as_float(process.detach()), parent, eps=eps)
+    return sibling_advantage(backed_up(outcome, parent) + as_float(process), parent, eps=eps)
 
 
 @recipe("igpo-info-gain", gamma=1.0)
@@ -97,11 +97,11 @@ def igpo(belief: Tensor, outcome: Tensor, *, gamma: float, mask: Tensor | None =
     """
     if belief.ndim != 3 or outcome.shape != belief.shape[:2]:
         raise ValueError(f"expected belief (B, G, K + 1), outcome (B, G), got {belief.shape} and {outcome.shape}")
-    gain = as_float(belief.detach()).diff(dim=2)
+    gain = as_float(belief).diff(dim=2)
     valid = torch.ones_like(gain, dtype=torch.bool) if mask is None else mask.bool()
     check_same_shape(turns=gain, mask=valid)
     last = valid & (valid.flip(2).cumsum(2).flip(2) == 1)
-    paid = torch.where(last, outcome.detach().to(gain.dtype)[:, :, None], gain)
+    paid = torch.where(last, outcome.to(gain.dtype)[:, :, None], gain)
     centred = group_advantage(paid.flatten(1), scale=no_scale, mask=valid.flatten(1)).view(-1, gain.shape[2])
     nothing = torch.zeros_like(centred)
     return gae(centred, nothing, mask=valid.flatten(0, 1), gamma=gamma, lam=1.0).advantages.view_as(gain)

@@ -7,6 +7,7 @@ unreduced, like ``log_ratio``, unless said otherwise.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from diffalign.losses.advantages import group_advantage, group_std
@@ -143,7 +144,7 @@ def props(log_ratio: Tensor, kl: Tensor, *, eps: float, kl_coef: float, mask: Te
     """
     check_same_shape(log_ratio=log_ratio, kl=kl)
     check_not_negative(kl_coef=kl_coef)
-    away = clip(log_ratio, log_ratio.new_full(log_ratio.shape[:1], -1.0), eps_low=eps, mask=mask)
+    away = clip(log_ratio, torch.full_like(log_ratio, -1.0), eps_low=eps, mask=mask)
     return away + kl_coef * keep(kl, mask)
 
 

@@ -35,7 +35,7 @@ def rl_plus(
         gamma: exponent of the focal factor.
         mask: ``(B, T)``.
     """
-    old, adv = keep(old.detach(), mask), keep(expand_rows(adv.detach(), logp), mask)
+    old, adv = keep(old.detach(), mask), keep(expand_rows(adv, logp), mask)
     x = keep(logp, mask) - old
     focal = focal_factor(keep(logp, mask), gamma=gamma) if gamma else 1.0
     foreign = mixture(x, adv * focal, gap=halfway_gap(old), mask=mask)
@@ -71,7 +71,7 @@ def omniopd(
         mask: ``(B, T)``.
     """
     check_not_negative(prior=prior, kl_coef=kl_coef)
-    similarity = as_float(similarity.detach())
+    similarity = as_float(similarity)
     reward = (prior * prior_mean + similarity.sum(1)) / (prior + similarity.shape[1])
     pull = reinforce(log_ratio, reward, mask=mask)
     return torch.where(audited.bool(), pull, keep(kl_coef * k3(keep(kl_log_ratio, mask)), mask))
@@ -109,7 +109,7 @@ def oreal(
     logp, valid = keep(logp, mask), expand_rows(torch.ones_like(positive).bool(), logp) if mask is None else mask.bool()
     weight = 1.0 if token_scores is None else outcome_weights(token_scores, positive, mask=mask)
     good = expand_rows(positive.bool(), logp)
-    adv = expand_rows(as_float(adv.detach()), logp) * weight
+    adv = expand_rows(as_float(adv), logp) * weight
     imitate = reinforce(logp, adv, mask=mask) / (good & valid).sum().clamp(min=1)
     push = negative * ratio(logp - logp.detach(), adv, mask=mask) / (~good & valid).sum().clamp(min=1)
     penalty = keep(k3(logp - keep(ref.detach(), mask)), mask) / valid.sum().clamp(min=1)
@@ -157,5 +157,5 @@ def famo2o(logp: Tensor, adv: Tensor, coefficient: Tensor, *, max_weight: float,
         mask: shape of ``logp``.
     """
     check_not_negative(coefficient=coefficient)
-    tilted = expand_rows(adv.detach(), logp) * expand_rows(coefficient.detach(), logp)
+    tilted = expand_rows(adv, logp) * expand_rows(coefficient, logp)
     return awr(logp, tilted, max_weight=max_weight, mask=mask)

@@ -81,6 +81,10 @@ def test_pipo() -> None:
     unit = [-2 / 1.5, -1 / 1.5, 0.0, 2.0]
     assert pipo(R, 0.6, history)[0].tolist() == pytest.approx([1.5 * a for a in unit], rel=1e-4)
     assert pipo(R, 0.1, history)[0].tolist() == pytest.approx([-0.1 * a for a in unit], rel=1e-4)
+    assert pipo(R, 0.4, history)[0].tolist() == pytest.approx([0.5 * a for a in unit], rel=1e-4)
+    assert pipo(R, -0.1, history)[0].tolist() == pytest.approx([-0.2 * a for a in unit], rel=1e-4)
+    assert not pipo(R, torch.tensor(0.4, requires_grad=True), history.clone()).requires_grad
+    assert not pipo(R, 0.4, history.clone().requires_grad_()).requires_grad
     assert pipo(R, 0.3, history).abs().max() < 1e-9  # nothing gained, nothing learnt again
     assert pipo(R, torch.tensor(0.1), history, lam=0.0).abs().max() == 0
     assert pipo(R, 0.6, history).abs().sum().item() == pytest.approx(1.5 * 4, rel=1e-4)

@@ -45,7 +45,7 @@ def test_rl_plus_pads_and_takes_densities_without_the_factor() -> None:
     with pytest.raises(ValueError, match="density"):
         rl_plus(f64([3.0]), f64([2.0]), f64(1.0), torch.tensor([True]))
     old = f64([-0.7]).requires_grad_()
-    assert not rl_plus(f64([-0.5]), old, f64(1.0), torch.tensor([True])).requires_grad
+    assert not rl_plus(f64([-0.5]), old, f64(1.0).requires_grad_(), torch.tensor([True])).requires_grad
 
 
 def test_omniopd() -> None:
@@ -96,6 +96,11 @@ def test_oreal_imitates_the_good_and_pushes_off_the_bad() -> None:
     grad = gradient(oreal, zeros, zeros, f64(2.0, -4.0), torch.tensor([True, False]), None)
     assert grad.tolist() == [[-1.0, -1.0], [1.0, 1.0]]
     assert gradient(oreal, zeros, zeros, f64(2.0, -4.0), torch.tensor([True, False]), zeros).abs().max() == 0
+    one = oreal(zeros[:1, :1] - 1, zeros[:1, :1], f64(2.0), torch.tensor([True]), None)
+    assert one.item() == pytest.approx(2.0 + 0.01 * (math.e - 2))
+    assert oreal(zeros[:1, :1], zeros[:1, :1], f64(-4.0), torch.tensor([False]), None).item() == pytest.approx(2.0)
+    live = f64(2.0, -4.0).requires_grad_()
+    assert not oreal(zeros, zeros, live, torch.tensor([True, False]), None).requires_grad
     adv = policy_off.oreal_advantage(f64([1.0, 0.0, 0.0, 1.0, 1.0]))
     assert adv[0].tolist() == pytest.approx([0.5, -0.75, -0.75, 0.5, 0.5])
     held = policy_off.oreal_advantage(f64([1.0, 0.0, 9.0]), mask=torch.tensor([[1, 1, 0]]))
@@ -135,4 +140,4 @@ def test_famo2o() -> None:
     with pytest.raises(ValueError, match="coefficient"):
         famo2o(logp, adv, f64(-1.0, 0.0, 0.0, 0.0))
     knob = f64(0.0, 2.0, 1.0, 1.0).requires_grad_()
-    assert not famo2o(logp, adv, knob).requires_grad
+    assert not famo2o(logp, adv.clone().requires_grad_(), knob).requires_grad
