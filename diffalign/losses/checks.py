@@ -42,7 +42,7 @@ def readable(value: float | Tensor) -> bool:
 
 
 def _all_in(value: float | Tensor, low: float, high: float, *, open_low: bool, open_high: bool) -> bool:
-    x = torch.as_tensor(value, dtype=torch.float64).detach()
+    x = torch.as_tensor(value, dtype=torch.float64)
     above = x > low if open_low else x >= low
     below = x < high if open_high else x <= high
     return bool((above & below).all())

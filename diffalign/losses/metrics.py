@@ -31,7 +31,7 @@ def policy_metrics(
         eps_high: upper clip range, default ``eps_low``.
     """
     x = keep(log_ratio.detach(), mask)
-    adv = keep(expand_rows(adv.detach(), log_ratio), mask)
+    adv = keep(expand_rows(adv, log_ratio), mask)
     ratio = x.clamp(-20, 20).exp()
     mean = masked_mean(ratio, mask)
     high = (ratio > 1 + (eps_low if eps_high is None else eps_high)) & (adv > 0)

@@ -59,6 +59,20 @@ def test_upper_range_defaults_to_the_lower_one() -> None:
     assert metrics([0.81], [-1.0], eps_high=0.1)["clip_frac_low"] == 0
 
 
+def test_at_a_bound_nothing_is_clipped_yet() -> None:
+    for adv in (1.0, -1.0):
+        at = metrics([1.0], [adv], eps_low=0.0)
+        assert at["clip_frac_high"] == at["clip_frac_low"] == 0
+    for ratio in (2.0, 0.5):
+        idle = metrics([ratio], [0.0])
+        assert idle["clip_frac_high"] == idle["clip_frac_low"] == 0
+
+
+def test_ratios_are_held_where_the_exponential_would_run_away() -> None:
+    assert metrics([math.exp(25)], [1.0])["ratio_mean"] == pytest.approx(math.exp(20))
+    assert metrics([math.exp(-25)], [1.0])["ratio_mean"] == pytest.approx(math.exp(-20))
+
+
 def test_masked_entries_do_not_count() -> None:
     x = torch.tensor([[0.1, float("nan")], [float("inf"), -0.2]])
     adv = torch.tensor([1.0, -1.0])
@@ -108,6 +122,7 @@ def test_pairs_defaults_masks_and_gradients() -> None:
     assert out["score_w_mean"].item() == pytest.approx(-0.05) and out["accuracy"].item() == 0.5
     assert out["prob_mean"].item() == pytest.approx(torch.tensor([0.1, -0.2]).sigmoid().mean().item())
     assert not any(v.requires_grad or v.ndim for v in out.values())
+    assert not any(v.requires_grad for v in preference_metrics(torch.zeros(2, 2), w).values())
     empty = preference_metrics(w, w, mask=torch.zeros(2, 2))
     assert all(v.item() == 0 for v in empty.values())
     with pytest.raises(ValueError, match=r"score_l \(1,\)"):
