@@ -15,7 +15,7 @@ from diffalign.losses.common import check_not_negative, check_probability, keep
 def _moments(rewards: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and population std ``(B,)`` of what can be used, and which groups have any."""
     valid = usable(rewards, mask)
-    rewards = keep(rewards.detach(), valid)
+    rewards = keep(rewards, valid)
     std = group_std(rewards, valid, 0.0, unbiased=False)
     return mean_center(rewards, valid)[:, 0], std[:, 0], valid.any(1)
 
@@ -77,4 +77,4 @@ def unsolved_and_varied(
 def hopeful(rewards: Tensor, *, at_least: float, mask: Tensor | None = None) -> Tensor:
     """Keep groups whose best reward reaches ``at_least`` (R3: drop prompts whose best sample is still hopeless)."""
     valid = usable(rewards, mask)
-    return (valid & (rewards.detach() >= at_least)).any(1)
+    return (valid & (rewards >= at_least)).any(1)

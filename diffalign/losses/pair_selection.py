@@ -15,12 +15,12 @@ from diffalign.losses.common import as_float, check_not_negative, check_same_sha
 
 
 def _flat(**values: Tensor) -> list[Tensor]:
-    """The values ``(N,)`` in fp32, detached."""
+    """The values ``(N,)`` in fp32."""
     check_same_shape(**values)
     for name, x in values.items():
         if x.ndim != 1 or not len(x):
             raise ValueError(f"{name} must have shape (N,) with N >= 1, got {tuple(x.shape)}")
-    return [as_float(x.detach()) for x in values.values()]
+    return [as_float(x) for x in values.values()]
 
 
 def largest(values: Tensor, *, keep: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffalign.losses.advantages import usable
-from diffalign.losses.common import as_float, check_same_shape, scored
+from diffalign.losses.common import as_float, check_same_shape, keep, scored
 
 
 def rank_agreement(a: Tensor, b: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -27,7 +27,7 @@ def rank_agreement(a: Tensor, b: Tensor, *, mask: Tensor | None = None) -> Tenso
     """
     check_same_shape(a=a, b=b)
     valid = usable(a, mask) & usable(b)
-    a, b = (torch.where(valid, as_float(x.detach()), 0.0) for x in (a, b))
+    a, b = (keep(x.detach(), valid) for x in (a, b))
     pairs = (valid[:, :, None] & valid[:, None]).triu(1)
     sign = (a[:, :, None] - a[:, None]).sign() * (b[:, :, None] - b[:, None]).sign()
     tau = torch.where(pairs, sign, 0.0).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)
@@ -86,7 +86,7 @@ def pareto_rank(points: Tensor) -> Fronts:
     """
     points = _points(points)
     whole = scored(points).all(1)
-    points = torch.where(whole[:, None], points, 0.0)
+    points = keep(points, whole[:, None].expand_as(points))
     rank = _ranks(points, whole)
     same = (rank[:, None] == rank[None]) & whole[None] & whole[:, None]
     crowding = torch.stack([_crowding(values, same) for values in points.T]).sum(0)

@@ -17,7 +17,9 @@ from diffalign.losses.selection import Selection, check_count, chosen, usable_re
 def _draw(weight: Tensor, valid: Tensor, n: int, generator: torch.Generator) -> Selection:
     """``n`` draws with replacement in proportion to ``weight (B, G)``; an empty group draws from anywhere."""
     some = valid.any(1, keepdim=True)
-    index = torch.multinomial(torch.where(some, weight, 1.0), n, replacement=True, generator=generator)
+    index = torch.multinomial(
+        torch.where(some, weight, torch.ones_like(weight)), n, replacement=True, generator=generator
+    )
     return chosen(index, some.expand_as(index))
 
 

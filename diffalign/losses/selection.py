@@ -29,9 +29,9 @@ class Selection(NamedTuple):
 
 
 def usable_rewards(rewards: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return rewards ``(B, G)``, detached and with ``-inf`` where unusable, and which are usable."""
+    """Return rewards ``(B, G)`` with ``-inf`` where unusable, and which are usable."""
     valid = usable(rewards, mask)
-    return torch.where(valid, as_float(rewards.detach()), -math.inf), valid
+    return torch.where(valid, as_float(rewards), -math.inf), valid
 
 
 def check_count(n: int, rewards: Tensor) -> None:

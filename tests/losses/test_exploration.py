@@ -37,7 +37,9 @@ def test_no_doubt_no_gap_and_more_doubt_more_gap() -> None:
     gaps = torch.stack([ucb_gap(SCORE, std, u=u).gap for u in (0.0, 0.5, 1.0, 2.0)])
     assert (gaps.diff(dim=0) > 0).all() and (gaps[1:] > 0).all()
     moved = ucb_gap(SCORE + 5, std)
-    assert torch.allclose(moved.gap, ucb_gap(SCORE, std).gap) and not moved.gap.requires_grad
+    assert torch.allclose(moved.gap, ucb_gap(SCORE, std).gap)
+    for score, spread in ((SCORE.clone().requires_grad_(), std), (SCORE, std.clone().requires_grad_())):
+        assert not ucb_gap(score, spread).gap.requires_grad
     order = [2, 0, 1]
     assert torch.allclose(ucb_gap(SCORE[:, order], std[:, order]).gap, moved.gap)
 
@@ -59,6 +61,8 @@ def test_information_never_grows() -> None:
         wider = gram + torch.outer(row, row)
         assert (elliptical(d, wider) <= elliptical(d, gram) + 1e-12).all()
         gram = wider
+    assert not elliptical(d.requires_grad_(), gram).requires_grad and not cover(d, n=2, gram=gram)[1].requires_grad
+    d = d.detach()
     ridge = start_gram(4, ridge=1e6)
     assert torch.allclose(elliptical(d, ridge) * 1e6, (d**2).sum(1))
 

@@ -23,6 +23,7 @@ def test_best_worst() -> None:
     assert best_worst(R, gap=3.0).weight[:, 0].tolist() == [0, 0]  # 3 is not further apart than 3
     assert best_worst(R, gap=2.99).weight.tolist() == [[1, 1], [1, 1]]
     assert best_worst(torch.full((1, 3), 2.0)).weight.tolist() == [[0, 0]]
+    assert best_worst(torch.tensor([[0.0, 0.5]])).weight.tolist() == [[1, 1]]
     assert best_worst(torch.full((1, 3), 2.0), gap=-math.inf).weight.tolist() == [[1, 1]]
 
 

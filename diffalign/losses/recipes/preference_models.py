@@ -67,9 +67,14 @@ def gpm_gpo(log_ratio: Tensor, v: Tensor, v_others: Tensor, *, gate: Tensor | No
         beta: 1e-3 in the paper.
     """
     wide = as_float(v)[:, None].expand_as(v_others)
-    if gate is not None and gate.ndim > 1:
-        gate = gate.expand(*v_others.shape[:2], gate.shape[-1])
+    gate = None if gate is None else gate.expand(*v_others.shape[:2], -1)
     return regression_loss(log_ratio, skew_score(wide, v_others, gate=gate).mean(1), beta=beta)
+
+
+def _step_mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of ``x (2, B, T)``, already 0 where masked, over both segments of each pair, ``(B,)``; 0 of nothing."""
+    valid = torch.ones_like(x) if mask is None else mask.bool().to(x.dtype)
+    return x.sum((0, 2)) / valid.sum((0, 2)).clamp(min=1)
 
 
 class Ipl(NamedTuple):
@@ -106,11 +111,10 @@ def ipl(
         level: expectile.
     """
     check_same_shape(q=q, v=v, v_next=v_next)
-    q, valid = keep(q, mask), None if mask is None else mask.bool()
+    q = keep(q, mask)
     r = q - gamma * keep(v_next.detach(), mask)
-    steps = torch.full_like(r[0, :, 0], 2 * r.shape[2]) if valid is None else valid.sum((0, 2)).clamp(min=1)
     pair = logistic(pair_margin(r[0].sum(1), r[1].sum(1)))
-    return Ipl(pair + reward_l2 * (r**2).sum((0, 2)) / steps, value.expectile(keep(v, mask), q, level=level))
+    return Ipl(pair + reward_l2 * _step_mean(r**2, mask), value.expectile(keep(v, mask), q, level=level))
 
 
 @recipe("hindsight-prior")
@@ -130,5 +134,4 @@ def hindsight_prior(rewards: Tensor, importance: Tensor, *, weight: float, mask:
     r, share = keep(rewards, mask), keep(importance.detach(), mask)
     total = r.sum(2)
     pull = 2 * value.mse(r, share * total[..., None])
-    steps = torch.full_like(total[0], 2 * r.shape[2]) if mask is None else mask.bool().sum((0, 2)).clamp(min=1)
-    return logistic(pair_margin(total[0], total[1])) + weight * pull.sum((0, 2)) / steps
+    return logistic(pair_margin(total[0], total[1])) + weight * _step_mean(pull, mask)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from diffalign.losses import anchor
@@ -138,5 +137,5 @@ def drm_pca(difference: Tensor, shots: Tensor, *, n: int, temperature: float) ->
         temperature: of the weights.
     """
     heads = anchor.preference_pca(difference, n=n)
-    margins = anchor.linear(shots.detach(), heads.to(as_float(shots)))
-    return Drm(heads, hedge(torch.ones_like(margins[0]), margins, rate=1 / temperature))
+    margins = anchor.linear(shots, heads.to(as_float(shots)))
+    return Drm(heads, hedge(margins.new_ones(len(heads)), margins, rate=1 / temperature))

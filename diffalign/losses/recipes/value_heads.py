@@ -39,8 +39,8 @@ def orchestrated_value(
         rate: in (0, 1].
     """
     check_same_shape(mapped=mapped, target=target)
-    now = (as_float(mapped.detach()) / scale).exp() - shift
-    moved = now + rate * (as_float(target.detach()) - now)
+    now = (as_float(mapped) / scale).exp() - shift
+    moved = now + rate * (as_float(target) - now)
     if not bool((moved + shift > 0).all()):
         raise ValueError(f"targets must be > -shift = {-shift}; raise shift or split the reward into channels")
     return value.mse(mapped, scale * (moved + shift).log())

@@ -52,6 +52,9 @@ def test_gpm_gpo() -> None:
     gated = gpo(log_ratio, v, others, gate=t(2.0))
     assert torch.allclose(gated, (1e-3 * log_ratio - 2 * centred) ** 2)
     assert torch.allclose(gpo(log_ratio, v, others, gate=t(2.0)[None, None].expand(3, 1, 1)), gated)
+    wide = torch.cat([v, 2 * v], 1)  # two planes, of weight 1 and 4
+    both = gpo(log_ratio, wide, wide[None].expand(3, -1, -1), gate=t(3.0, 0.5))
+    assert torch.allclose(both, (1e-3 * log_ratio - 5 * centred) ** 2)
     x, v = log_ratio.requires_grad_(), v.requires_grad_()
     grads = torch.autograd.grad(gpo(x, v, others).sum(), (x, v), allow_unused=True)
     assert grads[0].abs().sum() > 0 and grads[1] is None
@@ -94,6 +97,14 @@ def test_hindsight_prior() -> None:
     )
     exact = recipes.get("hindsight-prior")(t([[1.0, 3.0]], [[2.0, 0.0]]), t([[0.25, 0.75]], [[1.0, 0.0]]), weight=9.0)
     assert exact.item() == pytest.approx(softplus(-2))
+    one = torch.tensor([[[1, 0]], [[0, 0]]])  # a single step: its pull is not halved
+    alone = recipes.get("hindsight-prior")(rewards, share, weight=2.0, mask=one)
+    assert alone.item() == pytest.approx(softplus(-1) + 2 * 0.25)
+    nothing = recipes.get("hindsight-prior")(rewards, share, weight=2.0, mask=0 * one)
+    assert nothing.item() == pytest.approx(math.log(2))
+    learned = share.clone().requires_grad_()
+    loss = recipes.get("hindsight-prior")(rewards.clone().requires_grad_(), learned, weight=1.0)
+    assert torch.autograd.grad(loss.sum(), learned, allow_unused=True)[0] is None
     r = rewards.clone().requires_grad_()
     pull = recipes.get("hindsight-prior")(r, share, weight=1.0) - recipes.get("hindsight-prior")(r, share, weight=0.0)
     (g,) = torch.autograd.grad(pull.sum(), r)

@@ -29,6 +29,7 @@ def test_oppo() -> None:
     encoder, point = oppo(W, L, zero)
     assert point.item() == pytest.approx(1 + 5 - 1)  # hinge of 1 on the distances
     assert encoder.item() == pytest.approx(0.1 * 5 + 0.1 * (16 + 0) / 2)
+    assert oppo(W, 3 * L, zero).encoder.item() == pytest.approx(0.1 * 3 + 0.1 * (16 + 4) / 2)
     human = oppo(W, L, zero, preference_weight=10.0, norm=anchor.norm_excess)
     assert human.encoder.item() == pytest.approx(10 * 5 + 0.1 * 4 / 2)
     assert oppo(L, W, zero).anchor.item() == 0 and oppo(L, L, zero, margin=0.0).anchor.item() == 0
@@ -41,6 +42,9 @@ def test_oppo_alternates() -> None:
     for loss, learns, rests in ((out.encoder, w, point), (out.anchor, point, w)):
         a, b = torch.autograd.grad(loss.sum(), (learns, rests), allow_unused=True, retain_graph=True)
         assert a.abs().sum() > 0 and b is None
+    loser = L.clone().requires_grad_()
+    out = recipes.get("oppo")(W, loser, point)
+    assert torch.autograd.grad(out.anchor.sum(), loser, allow_unused=True)[0] is None
     swapped = recipes.get("oppo")(L, w, point, margin=20.0).anchor.sum()
     there = recipes.get("oppo")(w, L, point, margin=20.0).anchor.sum()
     g = [torch.autograd.grad(x, point)[0] for x in (there, swapped)]

@@ -35,6 +35,8 @@ def test_orchestrated_value() -> None:
     assert g.item() == pytest.approx(-math.log(3.3 / 3))  # the goal is held
     other = recipes.get("orchestrated-value")(t(2 * math.log(3)), target, scale=2.0, shift=0.5, rate=1.0)
     assert other.item() == pytest.approx((2 * math.log(5.5 / 3)) ** 2 / 2)
+    half = recipes.get("orchestrated-value")(t(2 * math.log(3)), target, scale=2.0, rate=0.5)
+    assert half.item() == pytest.approx((2 * math.log(4.5 / 3)) ** 2 / 2)
     with pytest.raises(ValueError, match="raise shift"):
         recipes.get("orchestrated-value")(t(0.0), t(-1.0), rate=1.0)
 
@@ -83,5 +85,8 @@ def test_hra() -> None:
     v, nxt = values.requires_grad_(), after.requires_grad_()
     grads = torch.autograd.grad(recipes.get("hra")(v, rewards, nxt, t(1.0, 3.0)).sum(), (v, nxt), allow_unused=True)
     assert grads[0].tolist() == [[-1.5, 2.0], [-15.0, 0.0]] and grads[1] is None
+    weights = t(1.0, 3.0).requires_grad_()
+    loss = recipes.get("hra")(v, rewards, nxt, weights).sum()
+    assert torch.autograd.grad(loss, weights, allow_unused=True)[0] is None
     with pytest.raises(ValueError, match="K weights"):
         recipes.get("hra")(values, rewards, after, t(1.0))
