@@ -92,7 +92,7 @@ def dypo(
     passed = as_float(passed)
     grpo = policy.clip(log_ratio, group_advantage(passed)).mean(1)
     gal = pairwise_mean(beta * as_float(log_ratio_ref), passed)
-    none, some = passed.sum(1) == 0, group_filters.pass_rate(passed)
+    none, some = ~passed.any(1), group_filters.pass_rate(passed)
     return keep(sft_weight * as_float(sft), none) + keep(mix * grpo + (1 - mix) * gal, some)
 
 

@@ -101,9 +101,9 @@ def scir(
         weight: of the penalty.
     """
     implicit = beta * torch.stack([as_float(log_ratio_w), as_float(log_ratio_l)], 1)
-    judged = as_float(judge_logits.detach())
+    judged = as_float(judge_logits)
     z = pair_margin(log_ratio_w, log_ratio_l, beta=beta)
-    same = z.detach() * (judged[:, 0] - judged[:, 1]) > 0
+    same = z * (judged[:, 0] - judged[:, 1]) > 0
     return keep(logistic(z), same) + weight * distillation.jsd(implicit, judge_logits)
 
 

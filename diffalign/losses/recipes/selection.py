@@ -101,7 +101,7 @@ def rlp(rewards: Tensor, *, keep: int) -> Pairs:
     """
     index, weight = selection.best_worst(rewards)
     r = as_float(rewards).gather(1, index)
-    gap = torch.where(weight[:, 0] > 0, r[:, 0] - r[:, 1], torch.nan)
+    gap = torch.where(weight.all(1), r[:, 0] - r[:, 1], torch.nan)
     return Pairs(index, pair_selection.large_margin(gap, keep=keep))
 
 
@@ -173,4 +173,4 @@ def critic_v(rewards: Tensor, log_ratio: Tensor, *, beta: float = 0.1) -> Tensor
     check_same_shape(rewards=rewards, log_ratio=log_ratio)
     index, weight = selection.best_worst(rewards)
     pair = as_float(log_ratio).gather(1, index)
-    return keep(logistic(pair_margin(pair[:, 0], pair[:, 1], beta=beta)), weight[:, 0])
+    return keep(logistic(pair_margin(pair[:, 0], pair[:, 1], beta=beta)), weight.all(1))

@@ -74,6 +74,8 @@ def test_keye_mopd() -> None:
     for bad in (2, -1):
         with pytest.raises(ValueError, match="0..1"):
             recipes.get("keye-mopd")(student, teachers, torch.tensor([0, bad]))
+    with pytest.raises(ValueError, match="0..0"):
+        recipes.get("keye-mopd")(student, teachers[:1], torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="integer domains"):
         recipes.get("keye-mopd")(student, teachers, torch.tensor([0.0, 1.0]))
     with pytest.raises(ValueError, match="integer domains"):

@@ -47,6 +47,7 @@ def test_regime() -> None:
     first = t([4.0, 1.0], [1.0, 2.0], [1.0, 1.0], [3.5, 1.0])
     second = torch.ones(4, 2, dtype=D)  # differences (3, 0), (0, 1), 0, (2.5, 0)
     assert recipes.get("regime")(first, second, n=3).tolist() == [0, 1, 3]
+    assert recipes.get("regime")(first, t([4.0, 1.0], [0.0, 0.0], [0.0, 0.0], [3.5, 0.0]), n=1).tolist() == [1]
     assert recipes.get("regime")(first, second, n=3, ridge=100.0).tolist() == [0, 3, 1]  # towards plain distances
 
 
@@ -93,6 +94,11 @@ def test_ae_borda_weighs_doubt_by_beta_and_u() -> None:
     assert picked(call(passes, reference, keep=1)) == [1] and picked(call(passes, reference, keep=1, beta=0.01)) == [0]
     assert picked(call(passes, reference + 1, keep=1)) == [1]
     assert picked(call(passes, mean, keep=1)) == [0]  # at the reference both are close: louder wins
+
+
+def test_published_settings() -> None:
+    assert dict(recipes.get("ae-borda").defaults) == {"beta": 0.1, "u": 2.0}
+    assert dict(recipes.get("magicid").defaults) == {"keep": 100}
 
 
 def test_small_margin_pairs() -> None:

@@ -85,6 +85,8 @@ def test_rlp() -> None:
     rewards = torch.tensor([[0.0, 1.0], [5.0, 2.0], [1.0, 1.0], [0.0, 2.0], [math.nan, 1.0]])
     out = recipes.get("rlp")(rewards, keep=2)
     assert out.keep.tolist() == [False, True, False, True, False] and out.indices[1].tolist() == [0, 1]
+    high = torch.tensor([[9.0, 8.0], [0.0, 2.0]])
+    assert recipes.get("rlp")(high, keep=1).keep.tolist() == [False, True]
     assert recipes.get("rlp")(rewards, keep=5).keep.tolist() == [True, True, False, True, False]
 
 
