@@ -98,8 +98,7 @@ def elliptical(features: Tensor, seen: Tensor, *, ridge: float = 1.0) -> Tensor:
     precision = seen.T @ seen + ridge * torch.eye(seen.shape[1], dtype=seen.dtype, device=seen.device)
     phi = features.double()
     square = (phi * torch.cholesky_solve(phi.T, torch.linalg.cholesky(precision)).T).sum(1)
-    root = torch.where(square > 0, square.masked_fill(square <= 0, 1.0).sqrt(), torch.zeros_like(square))
-    return root.to(as_float(features).dtype)
+    return square.clamp(min=torch.finfo(square.dtype).tiny).sqrt().to(as_float(features).dtype)
 
 
 def lower_bound(reward: Tensor, uncertainty: Tensor, *, coef: float) -> Tensor:

@@ -35,7 +35,7 @@ def nuisance_correlation(reward: Tensor, nuisance: Tensor) -> Tensor:
     """
     check_same_shape(reward=reward, nuisance=nuisance)
     valid = scored(reward) & scored(nuisance)
-    count = valid.sum().clamp(min=1)
+    count = valid.sum()
     centred = []
     for x in (reward, nuisance):
         x = keep(x.detach().double(), valid)

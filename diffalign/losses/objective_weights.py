@@ -81,7 +81,7 @@ def min_norm(gram: Tensor) -> Tensor:
     k = len(products)
     if k > 10:
         raise ValueError(f"the exact solution looks at 2**K faces: K must be at most 10, got {k}")
-    faces = [face for size in range(1, k + 1) for face in combinations(range(k), size)]
+    faces = [face for size in range(k, 0, -1) for face in combinations(range(k), size)]
     points = [w for face in faces if (w := _least_on(products, face)) is not None]
     return min(points, key=lambda w: float(w @ products @ w)).to(as_float(gram).dtype)
 
@@ -90,11 +90,11 @@ def _least_on(products: Tensor, face: tuple[int, ...]) -> Tensor | None:
     """The least point of the affine hull of some gradients, as weights; None unless it is a mixture of them."""
     part, ones = products[list(face)][:, list(face)], products.new_ones(len(face), 1)
     system = torch.cat([torch.cat([part, ones], 1), torch.cat([ones.T, ones.new_zeros(1, 1)], 1)])
-    solution, info = torch.linalg.solve_ex(system, torch.cat([0 * ones, ones[:1]]))
+    solution, info = torch.linalg.solve_ex(system, torch.cat([torch.zeros_like(ones), ones[:1]]))
     mix = solution[:-1, 0]
-    if info != 0 or not (mix >= 0).all() or not mix.sum() > 0:
+    if info != 0 or not (mix >= 0).all():
         return None
-    return products.new_zeros(len(products)).index_copy(0, torch.tensor(face, device=mix.device), mix / mix.sum())
+    return products.new_zeros(len(products)).index_copy(0, torch.tensor(face, device=mix.device), mix)
 
 
 def aligned(gram: Tensor, target: Tensor) -> Tensor:
@@ -118,14 +118,13 @@ def aligned(gram: Tensor, target: Tensor) -> Tensor:
     rows = torch.cat([torch.eye(k).to(products), products / products.abs().amax(1, keepdim=True).clamp(min=1e-300)])
     active = rows[torch.tensor(list(combinations(range(2 * k), k - 1)), dtype=torch.long)]
     system = torch.cat([rows.new_ones(len(active), 1, k), active], 1)
-    corners, info = torch.linalg.solve_ex(system, rows.new_ones(len(active), k, 1) * torch.eye(k).to(rows)[:, :1])
+    corners, info = torch.linalg.solve_ex(system, torch.eye(k).to(rows)[:, :1].expand(len(active), k, 1))
     corners = corners[..., 0]
-    allowed = (info == 0) & (corners @ rows.T >= -1e-9).all(1) & (corners.abs().amax(1) <= 1 + 1e-9)
-    value = torch.where(allowed, corners.nan_to_num() @ gain, -torch.inf)
+    allowed = (info == 0) & (corners @ rows.T >= -1e-9).all(1)
+    value = torch.where(allowed, corners @ gain, -torch.inf)
     if not value.max() > 0:
         return min_norm(gram)
-    best = corners[value.argmax()].clamp(min=0)
-    return (best / best.sum()).to(as_float(gram).dtype)
+    return corners[value.argmax()].clamp(min=0).to(as_float(gram).dtype)
 
 
 def hypervolume_scale(gain: float | Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffalign.losses.common import as_float, check_not_negative, readable
+from diffalign.losses.common import as_float, check_not_negative, keep, readable
 
 Weights = Sequence[float] | Tensor
 
@@ -71,8 +71,8 @@ def weighted_sum(rewards: Tensor, weights: Weights) -> Tensor:
 
 def product(rewards: Tensor) -> Tensor:
     """Return ``prod_k r_k``: 0 as soon as one is (LPO, arXiv:2506.09373)."""
-    rewards, _, whole = _weighted(rewards, [1.0] * len(stacked(rewards)))
-    return _or_nan(rewards.prod(0), whole)
+    usable = stacked(rewards).isfinite()
+    return _or_nan(keep(rewards, usable).prod(0), usable.all(0))
 
 
 def harmonic(rewards: Tensor, weights: Weights, *, eps: float = 1e-8) -> Tensor:
@@ -82,7 +82,7 @@ def harmonic(rewards: Tensor, weights: Weights, *, eps: float = 1e-8) -> Tensor:
         ValueError: a weight or a counted reward is negative (the value would be unbounded), or weights do not fit.
     """
     rewards, w, whole = _weighted(rewards, weights)
-    check_not_negative(weights=w, rewards=rewards.detach())
+    check_not_negative(weights=w, rewards=rewards)
     return _or_nan(1 / (w / (rewards + eps)).sum(0), whole)
 
 
@@ -95,7 +95,7 @@ def log_sum(rewards: Tensor, weights: Weights, *, eps: float = 1e-8) -> Tensor:
         ValueError: a counted reward is negative, or weights do not fit.
     """
     rewards, w, whole = _weighted(rewards, weights)
-    check_not_negative(rewards=rewards.detach())
+    check_not_negative(rewards=rewards)
     return _or_nan((w * rewards.clamp(min=eps).log()).sum(0), whole)
 
 

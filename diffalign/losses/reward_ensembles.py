@@ -43,7 +43,7 @@ def ensemble_variance(rewards: Tensor, *, unbiased: bool = True) -> Tensor:
 def ensemble_std(rewards: Tensor, *, unbiased: bool = True) -> Tensor:
     """Return the root of :func:`ensemble_variance`, with gradient 0 where there is no spread."""
     var = ensemble_variance(rewards, unbiased=unbiased)
-    return torch.where(var > 0, var.masked_fill(var == 0, 1.0).sqrt(), var)
+    return var.clamp(min=torch.finfo(var.dtype).tiny).sqrt()
 
 
 def worst_case(rewards: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def soft_min(rewards: Tensor, *, temperature: float = 0.3) -> Tensor:
     a = temperature
     check_positive(temperature=abs(a))
     rewards, usable, count = members(rewards)
-    edge = torch.where(usable, rewards.detach(), torch.inf if a > 0 else -torch.inf)
+    edge = torch.where(usable, rewards, torch.inf if a > 0 else -torch.inf)
     edge = edge.amin(0) if a > 0 else edge.amax(0)
     above = keep(rewards - edge, usable)  # before the exponential: inf of a member left out would reach the gradient
     return edge - a * ((-above / a).expm1().sum(0) / count).log1p()
@@ -115,7 +115,7 @@ def most_confident(rewards: Tensor, std: Tensor) -> Tensor:
     check_same_shape(rewards=rewards, std=std)
     check_not_negative(std=std)
     rewards, usable, count = members(rewards)
-    best = torch.where(usable, std.detach().to(rewards), torch.inf).argmin(0, keepdim=True)
+    best = torch.where(usable, std.to(rewards), torch.inf).argmin(0, keepdim=True)
     return torch.where(count > 0, rewards.gather(0, best)[0], count)
 
 
@@ -128,7 +128,7 @@ def z_mean(rewards: Tensor) -> Tensor:
     rewards, usable, _ = members(rewards)
     rows, valid = rewards.detach().flatten(1), usable.flatten(1)
     low = torch.where(valid, rows, torch.inf).amin(1)  # equal rewards then deviate by exactly 0
-    count = valid.sum(1).clamp(min=1)
+    count = valid.sum(1)
     above = keep(rows - low[:, None], valid)
     center = above.sum(1) / count
     std = (keep((above - center[:, None]) ** 2, valid).sum(1) / count).sqrt()

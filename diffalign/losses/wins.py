@@ -97,7 +97,7 @@ def both_orders(verdicts: Tensor) -> Tensor:
 
 def _others(matrix: Tensor) -> Tensor:
     """The matrix with its diagonal NaN: nobody competes with itself."""
-    return square(matrix).masked_fill(torch.eye(matrix.shape[1], dtype=torch.bool, device=matrix.device), torch.nan)
+    return square(matrix).masked_fill(torch.eye(len(matrix[0]), dtype=torch.bool, device=matrix.device), torch.nan)
 
 
 def mean_wins(matrix: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def anchor_wins(matrix: Tensor, anchor: Tensor) -> Tensor:
         raise ValueError(f"anchor must hold {len(matrix)} integers, got {anchor.dtype} of shape {tuple(anchor.shape)}")
     if not ((anchor >= 0) & (anchor < matrix.shape[2])).all():
         raise ValueError(f"anchor must be in 0..{matrix.shape[2] - 1}, got {anchor.tolist()}")
-    return matrix.gather(2, anchor[:, None, None].expand(-1, matrix.shape[1], 1))[..., 0]
+    return matrix[torch.arange(len(matrix), device=matrix.device), :, anchor]
 
 
 def copeland(matrix: Tensor) -> Tensor:
@@ -147,9 +147,9 @@ def closure_wins(matrix: Tensor, *, tie: float = 1e-5) -> Tensor:
     """
     others = _others(matrix)
     reach = others >= 0.5
-    for k in range(reach.shape[1]):
+    for k in range(len(reach[0])):
         reach = reach | (reach[:, :, k, None] & reach[:, None, k, :])
-    reach = reach & ~torch.eye(reach.shape[1], dtype=torch.bool, device=reach.device)
+    reach = reach & ~torch.eye(len(reach[0]), dtype=torch.bool, device=reach.device)
     soft = others.nanmean(2)
     borda = reach.sum(2).to(soft.dtype)
     met = ~soft.isnan()
@@ -175,6 +175,6 @@ def difference_advantage(differences: Tensor, *, eps: float = 1e-6) -> Tensor:
     differences = square(differences).nan_to_num(nan=0.0)
     if not torch.allclose(differences, -differences.mT, rtol=1e-4, atol=1e-6):
         raise ValueError("differences must be antisymmetric, D_ij = -D_ji: average both orders, (D - D.mT) / 2, first")
-    g = differences.shape[1]
-    variance = differences.square().sum((1, 2), keepdim=True) / max(2 * g * (g - 1), 1)
+    g = len(differences[0])
+    variance = differences.square().sum((1, 2), keepdim=True) / (2 * g * (g - 1))
     return (differences.mean(2, keepdim=True) / (variance + eps).sqrt())[..., 0]

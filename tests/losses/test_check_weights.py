@@ -70,6 +70,7 @@ def test_checks_not_made() -> None:
     w = cw.check_weights(gaps)
     assert torch.equal(w[:3], cw.check_weights(PASSED)) and w[3] == 0
     assert torch.allclose(cw.local_reward(gaps, w), cw.local_reward(PASSED, w[:3]))
+    assert torch.equal(cw.check_weights(torch.stack([gaps, gaps])), torch.stack([w, w]))
     half = t([1, NAN, 0], [NAN, NAN, NAN])
     out = cw.local_reward(half, t(0.5, 0.3, 0.2))
     assert out[0].item() == pytest.approx(0.5 / 0.7) and out[1].isnan()

@@ -27,6 +27,7 @@ def test_the_terminal_reward_stands_at_the_last_step() -> None:
     assert out.tolist() == [[0, 0, 10, 0], [0, 0, 0, -3], [0, 0, 0, 0], [5, 0, 0, 0]]
     assert dense.terminal_reward(t(12, -13, 0, 5), MASK)[:2].sum(1).tolist() == [12, -13]
     assert dense.terminal_reward(t(-12.0), torch.ones(1, 1), clip=10.0).item() == -10
+    assert dense.terminal_reward(t(12.0), torch.ones(1, 1), clip=0.5).item() == 0.5
     assert dense.terminal_reward(t(1.5), torch.tensor([[1, 0, 1, 0]])).tolist() == [[0, 0, 1.5, 0]]
 
 

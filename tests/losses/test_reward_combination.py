@@ -171,6 +171,10 @@ def test_all_passed() -> None:
     assert close(rc.passed_all(passed), 1, 0, NAN, 0, NAN)
 
 
+def test_verdicts_carry_no_gradient() -> None:
+    assert not rc.passed_all(t([1, 0], [1, 1]).requires_grad_()).requires_grad
+
+
 def test_tiers() -> None:
     passed = t([1, 0, 1, 1, 0, 1], [1, 1, 0, 1, NAN, NAN], [1, 1, 1, 0, 0, 0])
     assert close(rc.tiers(passed, [-1, 0.2, 0.5, 2]), 2, -1, 0.2, 0.5, -1, NAN)

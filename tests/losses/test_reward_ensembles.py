@@ -52,6 +52,13 @@ def test_by_hand() -> None:
     assert torch.equal(ens.most_confident(R, t([3, 1, 2], [2, 2, 1], [1, 3, 3])), t(6, 4, 1))
 
 
+def test_two_members_and_little_spread() -> None:
+    r = t([0.0, 1.0], [0.5, 4.0])
+    assert torch.allclose(ens.ensemble_variance(r), t(0.125, 4.5))
+    assert torch.allclose(ens.ensemble_std(r), t(0.125, 4.5).sqrt())
+    assert (ens.ensemble_std(r[:1]) < 1e-100).all()
+
+
 def test_soft_minimum_against_its_definition_in_the_open() -> None:
     members = t(1.0, 2.5)
     by_hand = -0.3 * math.log((math.exp(-1 / 0.3) + math.exp(-2.5 / 0.3)) / 2)

@@ -183,6 +183,7 @@ def test_references_carry_no_gradient() -> None:
     for f in (shape.center, shape.sigmoid_ref, shape.logsigmoid_ref):
         assert not f(r, ref).requires_grad
     assert not shape.count_discount(r, torch.ones(2, requires_grad=True)).requires_grad
+    assert not shape.clipped_prob(r / 2, prior=t(0.1, 0.2).requires_grad_()).requires_grad
 
 
 def test_a_prompt_without_a_reference_is_not_scored() -> None:

@@ -38,6 +38,7 @@ def test_a_quantile_starts_at_the_empirical_one_and_moves_by_what_lies_below() -
     assert moved.item() == pytest.approx(1 + 0.5 * (0.2 - 0.5))
     assert update_quantile(first, t(0, 5, 5, 5), level=0.25).item() == 1.0  # the share below is the level
     assert update_quantile(first, t(5, 5), level=0.4).item() == pytest.approx(1.04)
+    assert update_quantile(first, t(0), level=0.4).item() == pytest.approx(0.94)
 
 
 def test_a_quantile_converges() -> None:

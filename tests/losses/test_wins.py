@@ -132,6 +132,7 @@ def test_anchor_by_hand() -> None:
     out = wins.anchor_wins(p, torch.tensor([1, 3]))
     assert torch.equal(out, torch.stack([p[0, :, 1], p[1, :, 3]]))
     assert out[0, 1] == 0.5 and out[1, 3] == 0.5
+    assert torch.equal(wins.anchor_wins(p, torch.tensor([0, 0])), p[:, :, 0])
 
 
 def test_copeland_by_hand() -> None:
@@ -185,7 +186,7 @@ def test_what_was_not_scored_is_compared_with_nobody(score) -> None:
 
 @pytest.mark.parametrize("scores", [wins.mean_wins, wins.copeland, wins.closure_wins])
 def test_alone_there_is_nobody_to_beat(scores) -> None:
-    assert scores(t([[0.5]])).isnan().all()
+    assert scores(t([[0.5]])).isnan().all() and wins.difference_advantage(t([[0.0]])).isnan().all()
 
 
 def test_differences_of_rewards_are_the_group_advantage() -> None:
@@ -203,7 +204,6 @@ def test_differences_by_hand() -> None:
     assert torch.allclose(wins.difference_advantage(d, eps=0.5), t([2, -1, -1]) / 3 / root)
     failed = t([[0, NAN], [NAN, 0]])
     assert wins.difference_advantage(failed).tolist() == [[0, 0]]
-    assert wins.difference_advantage(t([[0.0]])).tolist() == [[0]]
     tiny = wins.difference_advantage(t([[0, 1e-3], [-1e-3, 0]]))  # eps is inside the root
     assert tiny[0, 0].item() == pytest.approx(5e-4 / math.sqrt(0.5e-6 + 1e-6))
 
@@ -226,6 +226,7 @@ def test_differences_by_hand() -> None:
         (lambda: wins.anchor_wins(CIRCLE, torch.tensor([0, 1])), "1 integers"),
         (lambda: wins.anchor_wins(CIRCLE, t(1.0)), "integers"),
         (lambda: wins.difference_advantage(CIRCLE), "antisymmetric"),
+        (lambda: wins.difference_advantage(t([[0, 1], [-1.01, 0]])), "antisymmetric"),
         (lambda: wins.difference_advantage(CIRCLE - CIRCLE.mT, eps=-1.0), "eps"),
     ],
 )

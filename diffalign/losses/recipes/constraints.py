@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -34,7 +35,7 @@ def epo(entropy: Tensor, history: Tensor | float, *, coef: float, penalty: float
         high: upper end.
     """
     check_positive(history=history)
-    history = torch.as_tensor(history).detach().to(as_float(entropy))
+    history = torch.as_tensor(history).to(as_float(entropy))
     return -coef * (as_float(entropy) - penalty * band(entropy, low * history, high * history))
 
 
@@ -100,7 +101,7 @@ def c_morl(
     check_probability(share=share, open_ends=True)
     check_positive(returns=returns)
     loss = policy.clip(log_ratio, adv, eps_low=eps, mask=mask)
-    rho = keep(log_ratio, mask).clamp(-20, 20).exp().clamp(1 - eps, 1 + eps)
+    rho = keep(log_ratio, mask).clamp(math.log1p(-eps), math.log1p(eps)).exp()
     barriers = [keep(log_barrier(rho * j, share * j, t=t), mask) for j in returns.detach().to(rho)]
     return loss + torch.stack(barriers).mean(0) if barriers else loss
 

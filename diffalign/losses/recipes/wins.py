@@ -54,8 +54,9 @@ def heron(factors: Tensor, *, coefs: Sequence[float] | None = None) -> Tensor:
         coefs: K numbers >= 0. The deviation is that of the factor over this batch (unbiased) [ours].
     """
     coefs = [0.0] * len(factors) if coefs is None else coefs
-    stds = [float(f[scored(f)].double().std()) if c else 0.0 for f, c in zip(factors, coefs, strict=True)]
-    return wins.lexicographic(factors, margins=[c * s for c, s in zip(coefs, stds, strict=True)])
+    pairs = zip(factors, coefs, strict=True)
+    margins = [c * float(f[scored(f)].double().std()) if c else 0.0 for f, c in pairs]
+    return wins.lexicographic(factors, margins=margins)
 
 
 @recipe("lcpo")

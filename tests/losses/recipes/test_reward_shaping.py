@@ -78,6 +78,8 @@ def test_vision_r1() -> None:
     assert recipes.get("vision-r1")(t(1, 0, 1), matches, t(0.8, 0.7, 0.91), step=1499).tolist() == approx(
         [1 + 0.75 + 1, 0.7, 1 + 1 + 1]
     )
+    most = recipes.get("vision-r1")(t([1]), t([[0.9, 0.9, 0.9, 0.9, 0.1]]), t([0.6]), step=0)  # 4 of 5 are all
+    assert most.tolist() == [[approx(2.6)]]
     assert recipes.get("vision-r1")(t(1), t([1.0]), t(1.0), step=5, switch=5).tolist() == [3]
     assert recipes.get("vision-r1")(t(NAN), t([1.0]), t(1.0), step=5).isnan().all()
 

@@ -37,6 +37,7 @@ def test_lav_cot() -> None:
 def test_pagellm() -> None:
     out = recipes.get("pagellm")(t(3, 4), t([1, 2, 6], [2, NAN, 6]), weight=0.5)
     assert out.tolist() == [4.5, 6]
+    assert recipes.get("pagellm")(t([3]), t([[1, 2, 6]]), weight=0.5).tolist() == [[4.5]]
     with pytest.raises(ValueError, match="share one shape"):
         recipes.get("pagellm")(t(3, 4), t([1, 2]), weight=0.5)
 
@@ -90,6 +91,8 @@ def test_lpo_gui() -> None:
     assert out.tolist() == [0.25, 0.5, 0]
     far = recipes.get("lpo-gui")(t(4), t([9, 0]), t(1), max_entropy=4.0, limit=4.0)
     assert far.tolist() == [0.5]
+    group = recipes.get("lpo-gui")(t([4]), t([[9, 0]]), t([1]), max_entropy=4.0, limit=4.0)
+    assert group.tolist() == [[0.5]]
     with pytest.raises(ValueError, match="max_entropy"):
         recipes.get("lpo-gui")(entropy, distance, t(1, 1, 0), max_entropy=0.0, limit=4.0)
     with pytest.raises(ValueError, match="share one shape"):
