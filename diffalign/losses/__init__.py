@@ -7,22 +7,31 @@ Functions of short names (``clip``, ``logistic``, ``epsilon``) are called throug
 from __future__ import annotations
 
 from diffalign.losses import (
+    anchor,
     bounded_bias,
     budgets,
     consistency,
     discriminative,
+    distillation,
     entropy,
+    exploration,
     gae,
+    group_filters,
     listwise,
+    pair_selection,
     policy,
     policy_off,
     policy_pairs,
     preference,
     rank_pairs,
+    resampling,
+    selection,
     set_advantages,
+    sft,
     surrogates,
     time_weights,
     unpaired,
+    value,
 )
 from diffalign.losses.advantages import (
     batch_std,
@@ -71,21 +80,27 @@ from diffalign.losses.diffusion import (
     velocity_kl,
 )
 from diffalign.losses.draws import average_inside, average_outside, own_noise, shared_noise, winner_loser
+from diffalign.losses.front_volume import hypervolume, sampled_hypervolume
 from diffalign.losses.label_noise import noise_mixture, robust_noise, soft_label, symmetric_noise
 from diffalign.losses.listwise import plackett_luce, target_kl
 from diffalign.losses.log_ratio import log_ratio, mean_log_ratio, token_log_ratio
 from diffalign.losses.margin_weights import margin_adaptive_weight
 from diffalign.losses.metrics import policy_metrics, preference_metrics
+from diffalign.losses.mixture import hedge, mixture_preference, responsibilities
 from diffalign.losses.multi_reward import advantage_of_sum, sum_of_advantages
 from diffalign.losses.nash import nash_advantage, opponent_mean
 from diffalign.losses.preference import pair_margin
 from diffalign.losses.rank_pairs import dcg_weight, pairwise_mean, pairwise_sum
+from diffalign.losses.ranking import pareto_rank, rank_agreement
+from diffalign.losses.rating import matched_boundaries, rating_logits, rating_loss, unit_range
 from diffalign.losses.ratio_links import clip_link, js_link, power_link
 from diffalign.losses.regression import regression_loss
-from diffalign.losses.regularizers import k1, k2, k3
+from diffalign.losses.regularizers import k1, k2, k3, score_function_kl, unequal_gaussian_kl
 from diffalign.losses.risk import risk_advantage, share_by_merit
 from diffalign.losses.running import History, running_advantage
 from diffalign.losses.scales import beta_density, mean_abs, virtual_scale
+from diffalign.losses.selection import Selection
+from diffalign.losses.skew import skew_score
 from diffalign.losses.step_weights import guard_weights, tempflow_weights, uniform_weights
 from diffalign.losses.subset import subset_log_prob
 from diffalign.losses.tree import backed_up, chain_advantage, sibling_advantage, tree_advantage
@@ -93,7 +108,9 @@ from diffalign.losses.tree import backed_up, chain_advantage, sibling_advantage,
 __all__ = [
     "History",
     "Moments",
+    "Selection",
     "advantage_of_sum",
+    "anchor",
     "as_float",
     "average_inside",
     "average_outside",
@@ -111,19 +128,24 @@ __all__ = [
     "cps_scaled",
     "dcg_weight",
     "discriminative",
+    "distillation",
     "dt_scaled_kl",
     "empty_moments",
     "entropy",
     "expand_rows",
+    "exploration",
     "gae",
     "gaussian_kl",
     "gaussian_log_prob",
     "given_center",
     "group_advantage",
+    "group_filters",
     "group_std",
     "guard_log_ratio",
     "guard_weights",
     "has_spread",
+    "hedge",
+    "hypervolume",
     "js_link",
     "k1",
     "k2",
@@ -140,11 +162,13 @@ __all__ = [
     "masked_mean",
     "masked_seq_mean",
     "masked_seq_sum",
+    "matched_boundaries",
     "max_center",
     "mean_abs",
     "mean_center",
     "mean_log_ratio",
     "median_center",
+    "mixture_preference",
     "nash_advantage",
     "no_center",
     "no_scale",
@@ -152,8 +176,10 @@ __all__ = [
     "opponent_mean",
     "own_noise",
     "pair_margin",
+    "pair_selection",
     "pairwise_mean",
     "pairwise_sum",
+    "pareto_rank",
     "plackett_luce",
     "plain_log_ratio",
     "policy",
@@ -163,16 +189,26 @@ __all__ = [
     "power_link",
     "preference",
     "preference_metrics",
+    "rank_agreement",
     "rank_pairs",
+    "rating_logits",
+    "rating_loss",
     "regression_loss",
+    "resampling",
+    "responsibilities",
     "risk_advantage",
     "robust_noise",
     "row_mean",
     "running_advantage",
+    "sampled_hypervolume",
+    "score_function_kl",
+    "selection",
     "set_advantages",
+    "sft",
     "share_by_merit",
     "shared_noise",
     "sibling_advantage",
+    "skew_score",
     "soft_label",
     "subset_log_prob",
     "sum_of_advantages",
@@ -183,10 +219,13 @@ __all__ = [
     "time_weights",
     "token_log_ratio",
     "tree_advantage",
+    "unequal_gaussian_kl",
     "uniform_weights",
+    "unit_range",
     "unpaired",
     "update_moments",
     "usable",
+    "value",
     "velocity_kl",
     "virtual_center",
     "virtual_scale",
