@@ -106,7 +106,7 @@ class _LinearLogProb(torch.autograd.Function):
     """``hidden (N, H), weight (V, H), bias (V,) or None, labels (N,) -> (N,)``, never under autocast."""
 
     @staticmethod
-    def forward(ctx: Any, memory: int, temperature: float, labels: Tensor, *inputs: Tensor | None) -> Tensor:
+    def forward(ctx: Any, memory: int, temperature: float, labels: Tensor, *inputs: Any) -> Tensor:
         """Keeps the inputs and the log-sum-exp of each row."""
         hidden, weight, bias = inputs
         ctx.memory, ctx.temperature = memory, temperature
@@ -119,8 +119,8 @@ class _LinearLogProb(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Computes each tile of logits again."""
-        *inputs, total = ctx.saved_tensors
-        layer = _Layer(*inputs, ctx.temperature)
+        hidden, weight, bias, labels, total = ctx.saved_tensors
+        layer = _Layer(hidden, weight, bias, labels, ctx.temperature)
         with torch.autocast(total.device.type, enabled=False):
             return None, None, None, *_backward(layer, ctx.memory, total, grad, ctx.needs_input_grad[3:])
 

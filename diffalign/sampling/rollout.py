@@ -59,7 +59,8 @@ def rollout(
     for k in plan.steps:
         with torch.set_grad_enabled(plan.grad[k]):
             output = _predict(policy, trajectory, k, trajectory.final)  # copies share it: they part by the noise alone
-            output, previous = (_copies(each, plan.fork[k]) for each in (output, previous))
+            output = _copies(output, plan.fork[k])
+            previous = None if previous is None else _copies(previous, plan.fork[k])
             trajectory = trajectory.forked(plan.fork[k])
             out = _advance(policy, trajectory, k, output, noise, run_seed, previous)
         trajectory = _note(trajectory, k, out, keep_means)
@@ -161,8 +162,8 @@ def _scale(plan: StepPlan, k: int | Tensor, x: Tensor) -> float | Tensor | None:
     return scales.to(x).reshape(-1, *(1,) * (x.dim() - 1))
 
 
-def _copies(x: Tensor | None, copies: int) -> Tensor | None:
-    return x if x is None or copies == 1 else x.repeat_interleave(copies, dim=0)
+def _copies(x: Tensor, copies: int) -> Tensor:
+    return x if copies == 1 else x.repeat_interleave(copies, dim=0)
 
 
 def _advance(
