@@ -32,7 +32,8 @@ def transplant(old: Any, new: Any, same: dict[int, Any]) -> None:
         old.__kwdefaults__ = named and {name: same.get(id(value), value) for name, value in named.items()}
     elif isinstance(old, type) and isinstance(new, type):
         for name, value in list(vars(new).items()):
-            transplant(vars(old).get(name), value, same)
+            if not isinstance(value, type):  # autograd functions hold classes that hold them
+                transplant(vars(old).get(name), value, same)
     elif isinstance(old, property) and isinstance(new, property):
         transplant(old.fget, new.fget, same)
     elif isinstance(old, classmethod | staticmethod) and isinstance(new, classmethod | staticmethod):

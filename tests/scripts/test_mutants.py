@@ -78,6 +78,9 @@ def double(x):
 class A:
     def value(self):
         return 5
+
+
+A.own = A
 """
 STATE_TEST = """from small import state
 from small.state import SEEN, A, double
