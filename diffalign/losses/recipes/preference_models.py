@@ -131,7 +131,7 @@ def hindsight_prior(rewards: Tensor, importance: Tensor, *, weight: float, mask:
         mask: ``(2, B, T)``.
     """
     check_same_shape(rewards=rewards, importance=importance)
-    r, share = keep(rewards, mask), keep(importance.detach(), mask)
+    r, share = keep(rewards, mask), keep(importance, mask)
     total = r.sum(2)
     pull = 2 * value.mse(r, share * total[..., None])
     return logistic(pair_margin(total[0], total[1])) + weight * _step_mean(pull, mask)
