@@ -11,6 +11,8 @@ from diffalign.losses import (
     bounded_bias,
     budgets,
     consistency,
+    constraints,
+    dense_rewards,
     discriminative,
     distillation,
     entropy,
@@ -18,6 +20,7 @@ from diffalign.losses import (
     gae,
     group_filters,
     listwise,
+    objective_weights,
     pair_selection,
     policy,
     policy_off,
@@ -25,6 +28,9 @@ from diffalign.losses import (
     preference,
     rank_pairs,
     resampling,
+    reward_combination,
+    reward_ensembles,
+    reward_shaping,
     selection,
     set_advantages,
     sft,
@@ -32,6 +38,7 @@ from diffalign.losses import (
     time_weights,
     unpaired,
     value,
+    wins,
 )
 from diffalign.losses.advantages import (
     batch_std,
@@ -103,6 +110,7 @@ from diffalign.losses.selection import Selection
 from diffalign.losses.skew import skew_score
 from diffalign.losses.step_weights import guard_weights, tempflow_weights, uniform_weights
 from diffalign.losses.subset import subset_log_prob
+from diffalign.losses.trackers import update_ema, update_quantile
 from diffalign.losses.tree import backed_up, chain_advantage, sibling_advantage, tree_advantage
 
 __all__ = [
@@ -122,11 +130,13 @@ __all__ = [
     "chain_advantage",
     "clip_link",
     "consistency",
+    "constraints",
     "counted_center",
     "counted_std",
     "cps_log_ratio",
     "cps_scaled",
     "dcg_weight",
+    "dense_rewards",
     "discriminative",
     "distillation",
     "dt_scaled_kl",
@@ -173,6 +183,7 @@ __all__ = [
     "no_center",
     "no_scale",
     "noise_mixture",
+    "objective_weights",
     "opponent_mean",
     "own_noise",
     "pair_margin",
@@ -196,6 +207,9 @@ __all__ = [
     "regression_loss",
     "resampling",
     "responsibilities",
+    "reward_combination",
+    "reward_ensembles",
+    "reward_shaping",
     "risk_advantage",
     "robust_noise",
     "row_mean",
@@ -223,12 +237,15 @@ __all__ = [
     "uniform_weights",
     "unit_range",
     "unpaired",
+    "update_ema",
     "update_moments",
+    "update_quantile",
     "usable",
     "value",
     "velocity_kl",
     "virtual_center",
     "virtual_scale",
     "winner_loser",
+    "wins",
     "zero_variance_share",
 ]
