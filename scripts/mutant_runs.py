@@ -20,7 +20,7 @@ import pytest
 
 LEAST_LIMIT, LIMIT_FACTOR = 2.0, 5.0  # seconds; times what the tests take unchanged
 ASLEEP = 20  # a child that does not compute gets this many times as long
-PASSED, NOTICED = 0, 1
+PASSED, NOTICED, LATE = 0, 1, 2
 
 
 def transplant(old: Any, new: Any, same: dict[int, Any]) -> None:
@@ -68,7 +68,7 @@ def execute(module: ModuleType, source: str) -> None:
 
 
 def forked(work: Callable[[], None], limit: float) -> int:
-    """Exit status of ``work`` in a child; NOTICED if it raised or ran past the limit, in seconds of CPU."""
+    """Exit status of ``work`` in a child; NOTICED if it raised or crashed, LATE past ``limit`` seconds of CPU."""
     child = os.fork()
     if child == 0:
         signal.setitimer(signal.ITIMER_PROF, limit)
@@ -79,7 +79,10 @@ def forked(work: Callable[[], None], limit: float) -> int:
             status = PASSED
         finally:
             os._exit(status)
-    return PASSED if os.waitpid(child, 0)[1] == 0 else NOTICED
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGALRM):
+        return LATE
+    return PASSED if status == 0 else NOTICED
 
 
 class Runs:
@@ -87,7 +90,7 @@ class Runs:
 
     def __init__(self, module: str, sources: list[str]) -> None:
         self.module, self.sources = module, sources
-        self.noticed: list[bool] = [False] * len(sources)
+        self.outcomes = [PASSED] * len(sources)
         self.error = "no tests were collected"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -109,7 +112,7 @@ class Runs:
         items = [item for _, item in sorted(zip(seconds, session.items, strict=True), key=lambda pair: pair[0])]
         limit = max(LEAST_LIMIT, LIMIT_FACTOR * sum(seconds))
         for i, source in enumerate(self.sources):
-            self.noticed[i] = forked(lambda source=source: self.run(items, module, source), limit) == NOTICED
+            self.outcomes[i] = forked(lambda source=source: self.run(items, module, source), limit)
         return True
 
     def run(self, items: list[pytest.Item], module: ModuleType, source: str) -> None:
@@ -135,11 +138,11 @@ class Runs:
             return [float(word) for word in pipe.read().split()]
 
 
-def run_all(module: str, sources: list[str], test: Path) -> tuple[list[bool], str]:
-    """Which changes of a module its test file notices, and what kept it from looking, empty if nothing did."""
+def run_all(module: str, sources: list[str], test: Path) -> tuple[list[int], str]:
+    """Outcome of each change of a module under its test file, and what kept it from looking, empty if nothing did."""
     runs = Runs(module, sources)
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
     pytest.main(["-q", "-p", "no:cacheprovider", "-m", "not slow and not gpu", str(test)], plugins=[runs])
-    return runs.noticed, runs.error
+    return runs.outcomes, runs.error

@@ -32,17 +32,41 @@ SWAPPED = {"mean": "sum", "sum": "mean"}
 
 
 class Mutant(NamedTuple):
-    """One change: where, what the expression was and became, and the whole changed source."""
+    """One change: where, what the expression was and became, its statement as changed, and the whole changed source.
+
+    `function` is the dotted name inside the module, empty outside functions and classes. Of a statement that holds
+    others (`if`, `def`) only the head is kept. Both stay what they are when lines move.
+    """
 
     line: int
     before: str
     after: str
+    function: str
+    statement: str
     source: str
 
     @property
     def change(self) -> str:
         """`a + b -> a - b`."""
         return f"{self.before} -> {self.after}"
+
+
+class Place(NamedTuple):
+    """A node, the way to it (parent, field, index), and the function and statement that it belongs to."""
+
+    parent: ast.AST
+    field: str
+    index: int | None
+    node: ast.AST
+    function: str
+    statement: ast.AST
+
+    def put(self, node: ast.AST) -> None:
+        """Makes ``node`` stand here."""
+        if self.index is None:
+            setattr(self.parent, self.field, node)
+        else:
+            getattr(self.parent, self.field)[self.index] = node
 
 
 def replacements(node: ast.AST) -> Iterator[ast.AST]:
@@ -74,31 +98,37 @@ def _with(node: ast.AST, **changes: object) -> ast.AST:
     return changed
 
 
-def places(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
-    """Every child below ``node`` with the way to it (parent, field, index), what is never changed left out."""
+def places(node: ast.AST, function: str = "", statement: ast.AST | None = None) -> Iterator[Place]:
+    """Every child below ``node``, what is never changed left out."""
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns") or isinstance(node, ast.Raise):
             continue
         for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.AST):
-                yield node, name, index, child
-                yield from places(child)
+                inside = child if isinstance(child, ast.stmt) else statement or node
+                named = function
+                if isinstance(child, ast.FunctionDef | ast.ClassDef):
+                    named = f"{function}.{child.name}".lstrip(".")
+                yield Place(node, name, index, child, named, inside)
+                yield from places(child, named, inside)
 
 
-def _put(parent: ast.AST, field: str, index: int | None, child: ast.AST) -> None:
-    if index is None:
-        setattr(parent, field, child)
-    else:
-        getattr(parent, field)[index] = child
+def head(statement: ast.AST) -> str:
+    """Text of a statement without the statements inside it."""
+    inner = ("body", "orelse", "finalbody", "handlers")
+    own = {name: [] for name, value in ast.iter_fields(statement) if name in inner and isinstance(value, list)}
+    return ast.unparse(_with(statement, **own)).strip()
 
 
 def mutants(source: str) -> list[Mutant]:
     """Every single change of a source, in order of its lines."""
     tree = ast.parse(source)
     found = []
-    for parent, field, index, child in list(places(tree)):
-        for changed in replacements(child):
-            _put(parent, field, index, changed)
-            found.append(Mutant(child.lineno, ast.unparse(child), ast.unparse(changed), ast.unparse(tree)))
-            _put(parent, field, index, child)
+    for place in list(places(tree)):
+        for changed in replacements(place.node):
+            place.put(changed)
+            texts = ast.unparse(place.node), ast.unparse(changed)
+            statement = head(changed if place.statement is place.node else place.statement)
+            found.append(Mutant(place.node.lineno, *texts, place.function, statement, ast.unparse(tree)))
+            place.put(place.node)
     return sorted(found)

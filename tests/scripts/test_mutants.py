@@ -96,9 +96,21 @@ def test_all():
 """
 ACCEPTED = """[[accepted]]
 file = "small/part.py"
-line = "return x + 7"
-change = "7 -> 8"
+function = "unseen"
+mutation = "return x + 8"
 reason = "no matter"
+
+[[accepted]]
+file = "small/part.py"
+function = "loop"
+mutation = "while x == 0:"
+reason = "noticed after all"
+
+[[accepted]]
+file = "small/gone.py"
+function = ""
+mutation = "X = 2"
+reason = "the file went"
 """
 FILES = {
     "small/__init__.py": "",
@@ -195,18 +207,43 @@ def test_a_mutant_is_the_source_with_one_change() -> None:
     assert (second.line, second.source) == (2, "y = a + b\nz = a / b")
 
 
+def test_a_mutant_knows_its_function_and_its_statement() -> None:
+    source = "class A:\n    @f(2)\n    def g(self):\n        if a < b:\n            c = [d + 1,\n                 e]\n"
+    named = [(mutant.line, mutant.function, mutant.statement) for mutant in mutations.mutants(source)]
+    assert named == [
+        (2, "A.g", "@f(3)\ndef g(self):"),
+        (4, "A.g", "if a >= b:"),
+        (5, "A.g", "c = [d + 2, e]"),
+        (5, "A.g", "c = [d - 1, e]"),
+    ]
+
+
 def test_what_tests_notice_and_what_they_do_not(whole: Outcome) -> None:
     result = whole.results["part.py"]
     assert result["file"] == "small/part.py" and result["error"] == ""
-    assert [(one["number"], one["change"]) for one in result["survivors"]] == [(18, "7 -> 8"), (18, "x + 7 -> x - 7")]
+    assert [(one["line"], one["change"]) for one in result["survivors"]] == [(18, "7 -> 8"), (18, "x + 7 -> x - 7")]
+    assert [one["mutation"] for one in result["survivors"]] == ["return x + 8", "return x - 7"]
+    assert result["late"] == 2, "x -= 2 and x += 1 never end"
     assert result["changes"] == len(changes(SMALL)) == 12
     assert whole.status == 1
 
 
 def test_a_reason_is_printed_and_does_not_raise_the_share(whole: Outcome) -> None:
-    assert "small/part.py:18: 7 -> 8   [no matter]" in whole.out
-    assert "small/part.py:18: x + 7 -> x - 7   [no reason given]" in whole.out
-    assert "noticed: 72.22 % of 18 changes in 5 files" in whole.out
+    assert "small/part.py:18: unseen: 7 -> 8   [no matter]\n      return x + 8\n" in whole.out
+    assert "small/part.py:18: unseen: x + 7 -> x - 7   [no reason given]\n      return x - 7\n" in whole.out
+    assert "\n5 survive, 4 of them without a reason\nnoticed: 72.22 % of 18 changes in 5 files" in whole.out
+
+
+def test_a_reason_that_no_survivor_needs_is_stale(whole: Outcome) -> None:
+    stale = [line for line in whole.out.splitlines() if line.startswith("stale: ")]
+    assert stale == ["stale: small/gone.py: : X = 2", "stale: small/part.py: loop: while x == 0:"]
+
+
+def test_an_entry_without_a_reason_is_refused(root: Path) -> None:
+    (root / "bare.toml").write_text(ACCEPTED.replace('reason = "no matter"\n', ""))
+    words = ["--root", root, "--package", "small", "--tests", "checks", "--accepted", root / "bare.toml"]
+    done = subprocess.run([sys.executable, SCRIPTS / "mutants.py", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "each [[accepted]] has file, function, mutation, reason" in done.stderr
 
 
 def test_state_and_identity_survive_the_change(whole: Outcome) -> None:
@@ -230,3 +267,4 @@ def test_enough_is_enough(root: Path, whole: Outcome) -> None:
     chosen = run(root, "--file", "small/state")
     assert chosen.status == 0 and list(chosen.results) == ["state.py"]
     assert "noticed: 100.00 % of 3 changes" in chosen.out
+    assert "stale" not in chosen.out, "files that were not chosen are not judged"
