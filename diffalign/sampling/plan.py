@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from diffalign.sampling.dynamics import Dynamics
@@ -119,37 +118,6 @@ def make_plan(
         uncond_grad=uncond_grad,
         checkpoint=checkpoint,
     )
-
-
-def window(total: int, start: int, size: int) -> torch.Tensor:
-    """(T,) bool mask of the steps [start, start + size), for `dynamics.where`.
-
-    Raises:
-        ValueError: an empty window or one that leaves the schedule.
-    """
-    if size < 1 or start < 0 or start + size > total:
-        raise ValueError(f"the window [{start}, {start + size}) does not lie in a schedule of {total} steps")
-    k = torch.arange(total)
-    return (k >= start) & (k < start + size)
-
-
-def progressive_start(iteration: int, total: int, size: int, *, every: int = 25, stride: int = 1) -> int:
-    """MixGRPO's window position (2507.21802): moves by stride each `every` iterations, then starts again at 0.
-
-    The last position keeps the window full and clear of step T-1, which has no noise left to learn from; the released
-    code lets it shrink to nothing there.
-
-    Args:
-        iteration: training iteration, from 0.
-        total: T.
-        size: window length, at most T - 1.
-        every: iterations at each position.
-        stride: steps moved.
-    """
-    if not 1 <= size < total:
-        raise ValueError(f"a window of {size} steps does not fit in the first {total - 1} of {total} steps")
-    positions = (total - 1 - size) // stride + 1
-    return iteration // every % positions * stride
 
 
 def _check_steps(name: str, chosen: Sequence[int], steps: range) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +87,30 @@ def shifted_sigmas(num_steps: int, shift: float = 1.0) -> Tensor:
     """
     sigma = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
     return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def compressed(schedule: Schedule, after: int, fraction: float) -> Schedule:
+    """The same levels up to step `after`, and only a fraction of the steps that follow (MixGRPO-Flash, 2507.21802).
+
+    The levels that stay are spread evenly over those that were there, and the last one always stays: released code
+    lays out one point fewer, which at one remaining step ends on noise.
+
+    Args:
+        schedule: the levels.
+        after: index of the first level that may be left out behind.
+        fraction: share of the remaining T - after steps that is kept, rounded up.
+
+    Raises:
+        ValueError: after outside the schedule, or fraction outside (0, 1].
+    """
+    total = schedule.num_steps
+    if not 0 <= after <= total or not 0 < fraction <= 1:
+        raise ValueError(f"after = {after} must lie in 0..{total}, fraction = {fraction} in (0, 1]")
+    kept = math.ceil((total - after) * fraction - 1e-9)
+    late = torch.linspace(after, total, kept + 1, dtype=torch.float64).round().long()
+    levels = torch.cat([torch.arange(after), late])
+    steps = levels[:-1]
+    return Schedule(schedule.alpha[levels], schedule.sigma[levels], schedule.timestep[steps], schedule.prediction)
 
 
 def from_scheduler(scheduler: Any) -> Schedule:

@@ -1,0 +1,60 @@
+"""Noising and one-branch predictions, and the compressed schedule."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diffalign.sampling import compressed, flow_schedule, make_plan, noised, ode, rollout, shifted_sigmas
+from diffalign.sampling.forward_process import denoise
+
+FOUR = flow_schedule([1.0, 0.75, 0.5, 0.25, 0.0])
+
+
+def test_each_sample_is_noised_to_its_own_level():
+    x0, noise = torch.full((3, 1, 2, 2), 2.0), torch.full((3, 1, 2, 2), -1.0)
+    found = noised(FOUR, torch.tensor([0, 2, 3]), x0, noise)
+    assert found[:, 0, 0, 0].tolist() == [-1.0, 0.5, 1.25]
+
+
+def test_the_prediction_is_the_conditional_branch_at_each_sample_s_own_time(toy):
+    policy = toy
+    plan = make_plan(ode(FOUR), record=[], guidance=3.0)
+    trajectory = rollout(policy, plan, ["a", "b", "a"], [0, 1, 2])
+    x, k = torch.randn(trajectory.final.shape), torch.tensor([3, 0, 1])
+    together = denoise(policy, trajectory, k, x)
+    for row in range(3):
+        cond = {name: value[trajectory.prompt_id[row]][None] for name, value in trajectory.cond.items()}
+        alone = policy.predict(x[row : row + 1], FOUR.timestep[k[row]][None], cond)
+        assert torch.allclose(together[row : row + 1], alone, atol=1e-6)
+
+
+def test_compression_leaves_the_window_and_ends_where_the_schedule_ends():
+    whole = flow_schedule(shifted_sigmas(25, 3.0))
+    few = compressed(whole, 4, 0.4)
+    assert few.num_steps == 4 + 9  # 40 % of 21 steps, rounded up
+    assert torch.equal(few.sigma[:5], whole.sigma[:5]) and torch.equal(few.timestep[:4], whole.timestep[:4])
+    assert few.sigma[-1] == 0 and few.alpha[-1] == 1
+    kept = set(whole.sigma.tolist())
+    assert all(level in kept for level in few.sigma.tolist())
+    assert torch.allclose(few.timestep, 1000 * few.sigma[:-1].float())
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 4])
+def test_one_remaining_step_still_reaches_the_image(after):
+    """Released code lays out linspace(t, 0, n) for n steps; with n = 1 that is t alone, and the image stays noise."""
+    found = compressed(FOUR, after, 0.01)
+    assert found.sigma[-1] == 0 and found.num_steps == min(after + 1, 4)
+    released = torch.linspace(float(FOUR.sigma[after]), 0, 1)
+    assert released[-1] == FOUR.sigma[after]
+
+
+def test_a_whole_fraction_changes_nothing():
+    found = compressed(FOUR, 1, 1.0)
+    assert torch.equal(found.sigma, FOUR.sigma) and torch.equal(found.timestep, FOUR.timestep)
+
+
+@pytest.mark.parametrize(("after", "fraction"), [(5, 0.5), (-1, 0.5), (0, 0.0), (0, 1.5)])
+def test_compression_out_of_range_is_refused(after, fraction):
+    with pytest.raises(ValueError, match="must lie in"):
+        compressed(FOUR, after, fraction)
