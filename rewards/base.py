@@ -38,6 +38,11 @@ class Reward(Protocol):
         differentiable: Promises a gradient with respect to images that require one.
         range: Nominal (low, high) of the score for logs, None where it is open.
         needs: Subset of `NEEDS`, for error messages and listings.
+        licence: Licence of the weights, empty where there are none.
+        weights: The published files that it loads, as (hub id, file); empty where there are none.
+
+    `licence` and `weights`, like the rest but the name, belong to the class, so that a listing can show them without
+    loading a model.
     """
 
     name: str
@@ -45,6 +50,8 @@ class Reward(Protocol):
     differentiable: bool = False
     range: tuple[float, float] | None = None
     needs: frozenset[str] = frozenset()
+    licence: str = ""
+    weights: tuple[tuple[str, str], ...] = ()
 
     def __call__(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]) -> Tensor:
         """Scores images.

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from diffalign.rewards.base import FunctionReward, Reward, check_reward
 from diffalign.rewards.files import load_function
@@ -75,6 +75,17 @@ def _find(name: str) -> Entry:
         owners = " and ".join(f"{entry.distribution} ({entry.value})" for entry in found)
         raise ValueError(f"reward {name!r} is declared by {owners}; uninstall one of them, or use 'file.py:function'")
     return found[0]
+
+
+def declaration(entry: Entry) -> type[Reward]:
+    """What an entry says of itself before it is made: the class, with its scope, range, needs, licence and weights.
+
+    A factory function stands for the class that it is annotated to return; one without such an annotation says nothing
+    and gets the defaults of `Reward`. Imports the plugin's module, loads no weights.
+    """
+    factory = metadata.EntryPoint(entry.name, entry.value, GROUP).load()
+    made = factory if isinstance(factory, type) else get_type_hints(factory).get("return")
+    return made if isinstance(made, type) and hasattr(made, "scope") else Reward
 
 
 def _make(factory: Callable[..., Any], label: str, cfg: dict[str, Any]) -> Any:

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from diffalign.rewards.base import Reward, ScoringFailure
+from diffalign.rewards.images import check_images
 
 logger = logging.getLogger(__name__)
-
-RANGE_TOLERANCE = 1e-3
 
 
 def score(
@@ -61,18 +60,10 @@ def count_failures(scores: Mapping[str, Tensor]) -> dict[str, int]:
 
 def _check_inputs(images: Tensor, prompts: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> Tensor:
     """`(B,)` bool: the samples whose image is finite; raises on inputs that do not fit together."""
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise ValueError(f"images are (B, 3, H, W) floats in [0, 1], got {tuple(images.shape)} {images.dtype}")
+    sound = check_images(images)
     if len(prompts) != len(images) or len(metadata) != len(images):
         raise ValueError(
             f"{len(images)} images, {len(prompts)} prompts and {len(metadata)} metadata records: give one each"
-        )
-    sound = images.isfinite().flatten(1).all(1)
-    seen = images.detach()[sound]
-    if seen.numel() and (seen.min() < -RANGE_TOLERANCE or seen.max() > 1 + RANGE_TOLERANCE):
-        raise ValueError(
-            f"images are in [0, 1], got {seen.min():.3g} to {seen.max():.3g}; decoded latents in [-1, 1] become images "
-            "by (x / 2 + 0.5).clamp(0, 1)"
         )
     return sound
 
