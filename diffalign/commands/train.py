@@ -11,7 +11,7 @@ from diffalign.commands._run_options import add_run_options, config_from
 from diffalign.config import RunConfig
 
 HELP = "align a model with rewards"
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,17 +26,18 @@ def run(args: argparse.Namespace) -> int:
     if args.check:
         return check_run(config)
     from diffalign.trainers import Trainer
+    from diffalign.trainers.interrupt import Terminated
 
     try:
         Trainer(args=config).train(resume_from_checkpoint=config.resume_from_checkpoint)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as stop:
         print(f"\n{interruption(config)}", file=sys.stderr)
-        return INTERRUPTED
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     return 0
 
 
 def interruption(config: RunConfig) -> str:
-    """What Ctrl-C leaves behind, and how to go on."""
+    """What Ctrl-C or SIGTERM leaves behind, and how to go on."""
     from diffalign.trainers.checkpoints import latest_checkpoint
 
     last = latest_checkpoint(Path(config.output_dir))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import torch
@@ -19,15 +18,16 @@ from diffalign.models import Adapter, Reference, adapt, load_policy, trainable_p
 from diffalign.rewards.scoring import count_failures, score
 from diffalign.sampling import StepPlan, rollout
 from diffalign.trainers import setup, trained
-from diffalign.trainers.batch import Batch, MicroBatch, share
+from diffalign.trainers.batch import Batch, MicroBatch, scored, share
 from diffalign.trainers.clock import Clock
 from diffalign.trainers.draw import Draw, Record, draw
 from diffalign.trainers.evaluation import decoded
-from diffalign.trainers.interrupt import graceful_interrupt
+from diffalign.trainers.interrupt import StopRequest, graceful_interrupt, stopping
 from diffalign.trainers.optimisation import Optimisation
 from diffalign.trainers.preflight import Check, require
 from diffalign.trainers.results import Results
 from diffalign.trainers.run_log import RunLog
+from diffalign.trainers.skips import skipped
 from diffalign.trainers.state import TrainerState
 
 RewardSource = str | Callable[..., Any]
@@ -134,6 +134,7 @@ class BaseTrainer(ABC):
         Raises:
             ValueError: a run that cannot learn (preflight), a checkpoint of another model or configuration.
             KeyboardInterrupt: after Ctrl-C, once the roll-out is finished and saved.
+            SystemExit: after SIGTERM, in the same way; its status is 143.
         """
         resume = resume_from_checkpoint or self.args.resume_from_checkpoint
         self._begin(resume)
@@ -144,15 +145,17 @@ class BaseTrainer(ABC):
             unit="step",
             disable=not self.accelerator.is_main_process,
         )
-        with graceful_interrupt() as interrupted:
+        with graceful_interrupt() as request:
             while self.state.step < self.total_steps:
                 batch = self.collect(self.state.rollout)
                 if self.state.rollout == 0:
                     self._before_the_first_update(batch)
                 self.update(batch, bar)
                 self.state.rollout += 1
-                if self._between(interrupted):
-                    raise KeyboardInterrupt(f"stopped at step {self.state.step}; resume_from_checkpoint latest goes on")
+                number = self._between(request)
+                if number:
+                    text = f"stopped at step {self.state.step}; resume_from_checkpoint latest goes on"
+                    raise stopping(number, text)
         bar.close()
         self._finish()
 
@@ -186,16 +189,17 @@ class BaseTrainer(ABC):
 
     def _update_once(self, batch: Batch, feedback: Any, numbers: Iterable[int], chunk: Tensor) -> None:
         dropout = trained.dropout(self.policy, self.args.seed, self.state.step)
+        usable = bool(scored(self.args, batch.rewards)[chunk].any())
         with self.clock.phase("train"), self.policy.meter.phase("train"), dropout:
-            for number in numbers:
+            for number in numbers if usable else ():
                 if number in batch.mine:
                     for loss in self.losses(batch, batch.mine[number], feedback, chunk):
                         self.optimisation.backward(loss)
             rate = self.optimisation.learning_rate
-            result = self.optimisation.step()
+            result = self.optimisation.step() if usable else self.optimisation.nothing()
         self.state.step += 1
-        if result.broken:
-            self._skip(result.broken)
+        if not result.made:
+            skipped(self, result, batch)
         elif self.ema is not None and self.state.step % self.args.ema_update_every == 0:
             self.ema.step(self.parameters)
         numbers_of_step = self.metrics(batch, feedback, chunk) | {"grad_norm": result.grad_norm, "lr": rate}
@@ -243,15 +247,6 @@ class BaseTrainer(ABC):
         scores = score(rewards, images, [r["prompt"] for r in records], [r["metadata"] for r in records])
         return {name: values.float() for name, values in scores.items()}
 
-    def _skip(self, broken: tuple[int, ...]) -> None:
-        named = [name for name, p in self.policy.denoiser.named_parameters() if p.requires_grad]
-        first = named[broken[0]]
-        self.state.skipped += 1
-        text = f"step {self.state.step}: skipped, the gradient of {first} ({len(broken)} tensors) is not finite"
-        self.log.write("warning", self.state.step, {"message": text})
-        if self.state.skipped > self.args.max_skipped_steps:
-            raise RuntimeError(f"{text}; {self.state.skipped} steps were skipped, more than max_skipped_steps allows")
-
     def _before_the_first_update(self, batch: Batch) -> None:
         """A run that cannot learn stops here, before the long evaluation."""
         if self.args.preflight:
@@ -260,15 +255,16 @@ class BaseTrainer(ABC):
         if self.args.compare:
             self.results.before()
 
-    def _between(self, interrupted: Event) -> bool:
-        """After each roll-out: evaluation and checkpoint when one fell due in it, or at a stop; True means stop.
+    def _between(self, request: StopRequest) -> int:
+        """After each roll-out: evaluation and checkpoint when one fell due in it, or at a stop.
 
-        The event is read once, after the evaluation: a Ctrl-C that comes later ends the next roll-out instead.
+        Returns the signal that asked to stop, or 0. It is read once, after the evaluation: one that comes later ends
+        the next roll-out instead.
         """
         if self._due(self.args.eval_steps) and self.eval_records:
             with self.averaged():
                 self.results.evaluate_now()
-        stop = setup.any_process(self.accelerator, interrupted.is_set())
+        stop = setup.agreed_stop(self.accelerator, request.number)
         last = self.state.step >= self.total_steps
         if stop or last or self._due(self.args.checkpointing_steps):
             self.save_checkpoint()

@@ -1,32 +1,83 @@
-"""Ctrl-C that loses nothing."""
+"""Ctrl-C and SIGTERM that lose nothing."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what schedulers send before they kill."""
+
+FORWARDED_WITHIN = 1.0
+"""Seconds. A terminal's Ctrl-C reaches torchrun and its workers alike, and torchrun hands it on once more."""
+
+
+class Terminated(SystemExit):
+    """Ends the process with status 143, as SIGTERM itself would, after the run was saved.
+
+    Args:
+        text: what happened.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(128 + signal.SIGTERM)
+        self.text = text
+
+
+class StopRequest:
+    """The signal that asked for the end of the run, if any.
+
+    Attributes:
+        number: its number; 0 while there was none.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._since = 0.0
+
+    def is_set(self) -> bool:
+        """True once a signal came."""
+        return self.number != 0
+
+    def handle(self, number: int, frame: FrameType | None = None) -> None:
+        """The first signal is remembered; the second one acts.
+
+        Raises:
+            KeyboardInterrupt: a second Ctrl-C.
+            Terminated: any other second signal.
+        """
+        now = time.monotonic()
+        if not self.is_set():
+            self.number, self._since = int(number), now
+            name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+            print(f"\n{name}: finishing this roll-out and saving; again to stop at once", file=sys.stderr, flush=True)
+        elif "TORCHELASTIC_RUN_ID" not in os.environ or now - self._since > FORWARDED_WITHIN:
+            raise stopping(int(number), "stopped at once")
+
+
+def stopping(number: int, text: str) -> BaseException:
+    """The exception that ends a run after this signal."""
+    return KeyboardInterrupt(text) if number == signal.SIGINT else Terminated(text)
+
 
 @contextmanager
-def graceful_interrupt() -> Iterator[threading.Event]:
-    """The first Ctrl-C sets the event: the loop finishes its roll-out and saves. The second one stops at once."""
-    event = threading.Event()
+def graceful_interrupt() -> Iterator[StopRequest]:
+    """Inside, the first Ctrl-C or SIGTERM is remembered: the loop finishes its roll-out and saves."""
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield request
         return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-        print("\nCtrl-C: finishing this roll-out and saving; again to stop at once", file=sys.stderr, flush=True)
-
-    signal.signal(signal.SIGINT, handle)
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, request.handle)
     try:
-        yield event
+        yield request
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,15 @@ class StepResult:
 
     Attributes:
         grad_norm: norm of the global gradient before clipping; NaN or inf when the step was skipped for it.
-        broken: indices of the parameters with a non-finite gradient; if there are any, nothing was changed.
+        broken: indices of the parameters with a non-finite gradient.
+        bad_losses: terms of the loss, over all processes, that were not finite.
+        made: False when nothing was changed, for one of these reasons or because there was nothing to learn from.
     """
 
     grad_norm: float
-    broken: tuple[int, ...]
+    broken: tuple[int, ...] = ()
+    bad_losses: int = 0
+    made: bool = True
 
 
 class Optimisation:
@@ -56,6 +61,7 @@ class Optimisation:
         self.schedule: Any = get_scheduler(
             config.lr_scheduler, self.optimizer, num_warmup_steps=config.lr_warmup_steps, num_training_steps=total_steps
         )
+        self._bad_losses = torch.zeros((), device=accelerator.device)
         half = config.mixed_precision == "fp16"
         self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=half and accelerator.device.type == "cuda")
 
@@ -66,24 +72,36 @@ class Optimisation:
 
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradient of one term of the update."""
+        self._bad_losses += ~torch.isfinite(loss.detach())
         self.scaler.scale(loss).backward()
 
     def step(self) -> StepResult:
-        """Sum gradients over processes, clip, update; skip if any is not finite (all processes decide alike)."""
+        """Sum gradients over processes, clip, update; skip if anything is not finite (all processes decide alike)."""
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        self.scaler.unscale_(self.optimizer)
         self._sum_over_processes()
+        self.scaler.unscale_(self.optimizer)  # after the sum, so that each process sees the same overflow
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        broken = () if bool(torch.isfinite(norm)) else self._broken()
-        if not broken:
+        bad, finite = int(self._bad_losses), bool(torch.isfinite(norm))
+        made = finite and not bad
+        broken = () if finite else self._broken()
+        if made:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
             self.optimizer.step()
             self.schedule.step()
         self.scaler.update()
+        self._clear()
+        return StepResult(float(norm), broken, bad, made)
+
+    def nothing(self) -> StepResult:
+        """In place of a step that has nothing to learn from: momentum alone must not move the weights."""
+        self._clear()
+        return StepResult(math.nan, made=False)
+
+    def _clear(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        return StepResult(float(norm), broken)
+        self._bad_losses.zero_()
 
     def _broken(self) -> tuple[int, ...]:
         pairs = enumerate(self.parameters)
@@ -94,7 +112,9 @@ class Optimisation:
         if self.accelerator.num_processes == 1:
             return
         grads = [p.grad for p in self.parameters if p.grad is not None]
-        flat = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="sum")
+        bad = self._bad_losses.to(grads[0].dtype).reshape(1)
+        flat = self.accelerator.reduce(torch.cat([*(g.flatten() for g in grads), bad]), reduction="sum")
+        self._bad_losses.copy_(flat[-1])
         offset = 0
         for grad in grads:
             grad.copy_(flat[offset : offset + grad.numel()].view_as(grad))

@@ -42,7 +42,7 @@ from diffalign.losses import (
 )
 from diffalign.sampling import StepOut, StepPlan, Trajectory, replay
 from diffalign.trainers.base import BaseTrainer
-from diffalign.trainers.batch import Batch, MicroBatch, share
+from diffalign.trainers.batch import Batch, MicroBatch, counted, scored, share
 from diffalign.trainers.draw import window_start, window_starts
 from diffalign.trainers.plans import training_plan
 from diffalign.trainers.preflight import Check
@@ -96,7 +96,7 @@ class PolicyGradientTrainer(BaseTrainer):
 
     def feedback(self, batch: Batch) -> Advantages:
         """Advantages of all samples, from group statistics or per-prompt histories."""
-        columns = self._counted(batch)
+        columns = counted(self.args, batch.rewards)
         stacked = torch.stack([batch.by_group(values) for values, _ in columns.values()])
         weights = [weight for _, weight in columns.values()]
         total = torch.stack([weight * values for values, weight in columns.values()]).sum(0)
@@ -105,18 +105,8 @@ class PolicyGradientTrainer(BaseTrainer):
         else:
             combine = AGGREGATIONS[self.args.multi_objective_aggregation]
             values = combine(stacked, weights, advantage=SCALES[self.args.scale_rewards]).flatten()
-        # Normalised apart, a sample that one reward could not score still has the advantages of the others.
-        apart = self.args.multi_objective_aggregation == "normalize_then_sum"
-        scored = stacked.isfinite()
-        valid = (scored.any(0) if apart else scored.all(0)).flatten()
         clipped = values.clamp(-self.args.advantage_clip, self.args.advantage_clip).float()
-        return Advantages(clipped, valid, zero_variance_share(batch.by_group(total)))
-
-    def _counted(self, batch: Batch) -> dict[str, tuple[Tensor, float]]:
-        """Reward name -> ((N,) values, weight), without the rewards of weight 0, which are only logged."""
-        weights = self.args.reward_weights or [1.0] * len(batch.rewards)
-        pairs = zip(batch.rewards.items(), weights, strict=True)
-        return {name: (values, weight) for (name, values), weight in pairs if weight != 0}
+        return Advantages(clipped, scored(self.args, batch.rewards), zero_variance_share(batch.by_group(total)))
 
     def _running(self, batch: Batch, columns: dict[str, tuple[Tensor, float]]) -> Tensor:
         """DDPO's per-prompt statistics, on the weighted sum or on each reward."""

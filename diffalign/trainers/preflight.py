@@ -148,7 +148,7 @@ def _moves(trainer: BaseTrainer, batch: Batch) -> Check:
     trainer.state.history = history
     return Check(
         "trainable parameters move",
-        moved > 0 and not result.broken and result.grad_norm > 0,  # weight decay alone moves them too
+        moved > 0 and result.made and result.grad_norm > 0,  # weight decay alone moves them too
         f"{moved} of {len(before)} tensors changed, gradient norm {result.grad_norm:.3g} (learning rate {rate:g})",
         "No movement: the rewards carry no signal, nothing connects them to the weights, or the learning rate is 0.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -148,11 +149,13 @@ def flat(args: RunConfig) -> dict[str, Any]:
     return {k: v if isinstance(v, simple) else yaml.safe_dump(v).strip() for k, v in asdict(args).items()}
 
 
-def any_process(accelerator: Accelerator, flag: bool) -> bool:
-    """True everywhere when it is true on one process, so that all leave the loop together."""
+def agreed_stop(accelerator: Accelerator, number: int) -> int:
+    """The signal that asked any process to stop (the higher number of two), so that all leave the loop together."""
     if accelerator.num_processes == 1:
-        return flag
-    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), reduction="sum") > 0)
+        return number
+    asked = torch.zeros(signal.NSIG, device=accelerator.device)
+    asked[number] = 1
+    return int(accelerator.reduce(asked, reduction="sum").nonzero().max())
 
 
 def summed(accelerator: Accelerator, counts: Mapping[str, int]) -> dict[str, int]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from diffalign.models import trainable_state
+from diffalign.rewards.base import ScoringFailure
 from diffalign.rewards.scopes import GroupReward
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
 from tests.trainers.small_runs import DDPO, distance, disturb, events, gap, gradient, redness, same, snapshot
@@ -228,16 +229,64 @@ def test_the_count_of_skipped_steps_survives_a_resume(make):
         trainer.train("latest")
 
 
-# --- Ctrl-C -----------------------------------------------------------------------------------------------------------
+def test_a_loss_that_is_not_finite_skips_its_step_too(make, folder):
+    trainer = make(max_train_steps=2)
+    real = trainer.losses
+
+    def losses(*args):
+        for loss in real(*args):
+            yield loss + (math.inf if trainer.state.step == 0 else 0.0)
+
+    trainer.losses = losses
+    trainer.train()
+    (warning,) = events(folder, "warning")
+    assert warning["message"] == "step 1: skipped, 2 terms of the loss are not finite"
+    assert trainer.state.skipped == 1 and len(trainer.optimisation.optimizer.state) > 0
 
 
-def interrupting(at_call):
+# --- a reward that is away for a while --------------------------------------------------------------------------------
+
+
+def away(calls):
+    """Redness; cannot score in the calls with these numbers."""
+    seen = []
+
+    def judge(images, prompts, metadata):
+        seen.append(1)
+        if len(seen) in calls:
+            raise ScoringFailure("the judge did not answer in time")
+        values = redness(images, prompts, metadata)
+        return values / 0 if len(seen) == 1 else values  # wrong at first: no score is infinite
+
+    return judge
+
+
+def test_a_reward_away_for_a_while_costs_its_steps_and_no_more(make, folder):
+    trainer = make(rewards=away({3, 4, 5}), max_train_steps=8, num_generations=2)
+    trainer.train()
+    lines = events(folder)
+    assert [line["reward/judge/nan"] for line in lines] == [4, 4, 0, 0, 4, 4, 4, 4]
+    assert [line["grad_norm"] is None for line in lines] == [True, True, False, False, True, True, True, True]
+    assert trainer.state.step == 8 and trainer.state.skipped == 6
+    assert len(events(folder, "warning")) == 6
+
+
+def test_a_reward_that_stays_away_ends_the_run_by_name(make, folder):
+    trainer = make(rewards=away(range(2, 100)), max_train_steps=50, max_skipped_steps=3)
+    with pytest.raises(RuntimeError, match=r"step 4: skipped, none of its images.*judge: 8 NaN.*4 steps were skipped"):
+        trainer.train()
+
+
+# --- Ctrl-C and SIGTERM ----------------------------------------------------------------------------------------------
+
+
+def interrupting(at_call, number=signal.SIGINT):
     calls = []
 
     def redness_then_interrupt(images, prompts, metadata):
         calls.append(1)
         if len(calls) == at_call:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return redness(images, prompts, metadata)
 
     return redness_then_interrupt
@@ -252,6 +301,16 @@ def test_ctrl_c_finishes_the_roll_out_saves_it_and_a_resume_is_the_whole_run(mak
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-4"]
     resumed = make(rewards=interrupting(0), max_train_steps=8)
     resumed.train("latest")
+    assert events(folder) == events(folder.parent / "whole")
+
+
+def test_sigterm_does_the_same_and_exits_with_143(make, folder):
+    make(name="whole", rewards=interrupting(0), max_train_steps=8).train()
+    with pytest.raises(SystemExit) as caught:
+        make(rewards=interrupting(2, signal.SIGTERM), max_train_steps=8).train()
+    assert caught.value.code == 143 and "stopped at step 4" in caught.value.text
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-4"]
+    make(rewards=interrupting(0), max_train_steps=8).train("latest")
     assert events(folder) == events(folder.parent / "whole")
 
 

@@ -27,10 +27,11 @@ CASES = {
         {"num_inference_steps": 5, "sde_window_size": 2},
         {"rollout": 5, "train": 2, "backward": 2},
     ),
-    # Two steps and the prediction of the forking one shared by the four images of a group, two of their own: 3 / 4 + 2.
+    # Two steps and the prediction of the forking one shared by the four images of a group, two of their own: 3 / 4 + 2;
+    # training shares the forking step in the same way: 1 / 4 + 1.
     "prefix": (
         {"num_inference_steps": 5, "sde_window_size": 2, "sde_window_range": [2, 3], "prefix_branches": 4},
-        {"rollout": 2.75, "train": 2, "backward": 2},
+        {"rollout": 2.75, "train": 1.25, "backward": 1.25},
     ),
     "checkpointed": ({"gradient_checkpointing": True}, {"rollout": 3, "train": 2, "backward": 2}),
     "full": ({"lora_r": 0}, {"rollout": 3, "train": 2, "backward": 2}),

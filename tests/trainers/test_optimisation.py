@@ -70,7 +70,31 @@ def test_a_step_that_is_not_finite_is_not_made(value, broken):
     states = [optimisation.optimizer.state[p]["exp_avg"] for p in parameters]
     assert all(torch.equal(a, b) for a, b in zip(states, moments, strict=True))
     push(parameters, optimisation)
-    assert optimisation.step().broken == ()
+    after = optimisation.step()
+    assert after.broken == () and after.made and not result.made
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_skips_the_step_though_its_gradient_is_finite(value):
+    parameters, optimisation = build()
+    push(parameters, optimisation)
+    optimisation.backward(parameters[0].sum() + value)
+    result = optimisation.step()
+    assert (result.bad_losses, result.broken, result.made) == (1, (), False) and math.isfinite(result.grad_norm)
+    assert torch.equal(parameters[0], torch.ones(3)) and len(optimisation.optimizer.state) == 0
+    push(parameters, optimisation)
+    assert optimisation.step().made, "the count starts again"
+
+
+def test_nothing_to_learn_from_is_no_step():
+    parameters, optimisation = build(lr_scheduler="linear", adam_weight_decay=0.1)
+    push(parameters, optimisation)
+    optimisation.step()
+    before = [p.detach().clone() for p in parameters], optimisation.learning_rate
+    push(parameters, optimisation)
+    assert not optimisation.nothing().made and parameters[0].grad is None
+    assert all(torch.equal(p, q) for p, q in zip(parameters, before[0], strict=True))
+    assert optimisation.learning_rate == before[1]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 
 from diffalign.sampling import replay
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
-from tests.trainers.small_runs import DDPO, disturb, events, gap, gradient, redness
+from tests.trainers.small_runs import DDPO, disturb, events, gap, gradient, redness, same, snapshot
 
 ROUNDING = 2e-5
 """Measured 1e-7 to 4e-6: sums of the same terms in another order."""
@@ -111,15 +111,34 @@ def test_samples_without_a_score_leave_numerator_and_denominator(make):
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1])
-def test_an_update_without_any_score_changes_nothing(make, beta):
-    trainer = make(beta=beta, adam_weight_decay=0.0)
-    disturb(trainer)
-    batch = with_rewards(trainer.collect(0), redness=[math.nan] * 8)
-    before = [p.detach().clone() for p in trainer.parameters]
-    trainer.folder.mkdir()
-    trainer.update(batch)
-    assert all(torch.equal(p, q) for p, q in zip(trainer.parameters, before, strict=True))
-    assert trainer.state.skipped == 0
+def test_an_update_without_any_score_changes_nothing_and_is_counted(make, folder, beta):
+    trainer = make(beta=beta, ema_decay=0.5, lr_scheduler="linear", max_train_steps=20)
+    folder.mkdir()
+    batch = trainer.collect(0)
+    trainer.update(batch)  # momentum, weight decay and schedule stand ready to move what has no gradient
+    before = snapshot(trainer)
+    trainer.update(with_rewards(batch, redness=[math.nan] * 8))
+    after = snapshot(trainer)
+    assert all(same(after[part], before[part]) for part in ("weights", "ema", "optimisation"))
+    assert trainer.state.step == 4 and trainer.state.skipped == 2
+    warnings = [line["message"] for line in events(folder, "warning")]
+    assert [text.split(":")[0] for text in warnings] == ["step 3", "step 4"]
+    assert all("none of its images could be scored (of 8 in the roll-out, redness: 8 NaN)" in t for t in warnings)
+
+
+def brightness(images, prompts, metadata):
+    return images.mean((1, 2, 3))
+
+
+def test_of_two_rewards_a_dead_one_skips_the_sum_and_leaves_rewards_apart(make, folder):
+    dead = [math.nan] * 8
+    for how, skipped in (("sum_then_normalize", 2), ("normalize_then_sum", 0)):
+        trainer = make(name=how, rewards=[redness, brightness], multi_objective_aggregation=how)
+        (folder.parent / how).mkdir()
+        batch = trainer.collect(0)
+        alive = batch.rewards["redness"].tolist()
+        trainer.update(with_rewards(batch, redness=alive, brightness=dead))
+        assert trainer.state.skipped == skipped, how
 
 
 def test_a_group_without_spread_contributes_nothing(make):
