@@ -94,6 +94,42 @@ def dual_clip(
     return torch.where(adv < 0, torch.minimum(loss, -bound * adv), loss)
 
 
+def kl_mask(
+    log_ratio: Tensor,
+    adv: Tensor,
+    *,
+    kl: Tensor,
+    limit: float = 1e-5,
+    mask: Tensor | None = None,
+    max_log_ratio: float = 20.0,
+) -> Tensor:
+    """Return ``-A rho`` without gradient where the step has left the trust region and would leave it further.
+
+    Flow-DPPO (the form of verl-omni): a term is held when its KL to the roll-out policy exceeds ``limit`` *and* the
+    update moves the ratio on outwards (A > 0 at rho > 1, A < 0 at rho < 1). No ratio is clipped: the KL of two
+    Gaussian steps is exact, while a mean ratio drifts below 1.
+
+    Args:
+        log_ratio: see the module.
+        adv: see the module.
+        kl: shape of ``log_ratio``, from :func:`~diffalign.losses.diffusion.gaussian_kl` with the mean over the latent;
+            detached.
+        limit: largest KL that goes on.
+        mask: see the module.
+        max_log_ratio: bound of the log-ratio.
+
+    Raises:
+        ValueError: ``limit`` is negative, or a shape does not fit.
+    """
+    check_not_negative(limit=limit)
+    if kl.shape != log_ratio.shape:
+        raise ValueError(f"kl must have the shape of log_ratio {tuple(log_ratio.shape)}, got {tuple(kl.shape)}")
+    x, adv = _inputs(log_ratio, adv, mask)
+    outwards = torch.where(adv > 0, x > 0, x < 0) & (keep(kl.detach(), mask) > limit)
+    loss = -adv * x.clamp(-max_log_ratio, max_log_ratio).exp()
+    return torch.where(outwards, loss.detach(), loss)
+
+
 def target_ratio(score: Tensor, *, eps_low: float = 0.3, eps_high: float | None = None, tau: float = 1e-4) -> Tensor:
     """Return the ratio that :func:`target` aims at, ``1 - eps_low + (eps_low + eps_high) sigmoid(score / tau)``.
 

@@ -223,3 +223,41 @@ def test_default_bounds() -> None:
     assert policy.dual_clip(far, bad).item() == pytest.approx(3.0)
     assert policy.dual_clip(far, bad, bound=1.5).item() == pytest.approx(1.5)
     assert policy.dual_clip(far, -0.5 * bad, bound=1.5).item() == pytest.approx(-0.6)  # a good sample: only the clip
+
+
+@pytest.mark.parametrize(
+    ("log_ratio", "adv", "kl", "kept"),
+    [
+        (0.01, 1.0, 2e-5, False),  # further out, beyond the limit
+        (-0.01, -1.0, 2e-5, False),
+        (-0.01, 1.0, 2e-5, True),  # on its way back
+        (0.01, -1.0, 2e-5, True),
+        (0.01, 1.0, 0.5e-5, True),  # inside the limit
+        (5.0, 1.0, 0.5e-5, True),  # no ratio is clipped
+        (0.01, 1.0, 1e-5, True),
+        (0.0, 1.0, 2e-5, True),
+    ],
+)
+def test_kl_mask_holds_steps_that_would_go_on_outwards(log_ratio: float, adv: float, kl: float, kept: bool) -> None:
+    x, a, k = (torch.tensor([value], dtype=F64) for value in (log_ratio, adv, kl))
+    grad = gradient(policy.kl_mask, x, a, kl=k)
+    assert grad.item() == pytest.approx(-adv * math.exp(log_ratio) if kept else 0.0, abs=1e-12)
+    assert policy.kl_mask(x, a, kl=k).item() == pytest.approx(-adv * math.exp(log_ratio), rel=1e-12)
+
+
+def test_kl_mask_knows_its_mask_its_shapes_and_its_limit() -> None:
+    x, adv, kl = torch.tensor([[0.5, math.nan]]), torch.ones(1), torch.tensor([[1.0, math.nan]])
+    found = policy.kl_mask(x, adv, kl=kl, limit=2.0, mask=torch.tensor([[1, 0]]))
+    assert found.tolist() == [[pytest.approx(-math.exp(0.5)), 0.0]]
+    assert gradient(policy.kl_mask, x, adv, kl=kl, limit=0.5, mask=torch.tensor([[1, 0]])).tolist() == [[0.0, 0.0]]
+    assert math.isfinite(policy.kl_mask(torch.tensor([1e4]), torch.ones(1), kl=torch.ones(1)).item())
+    with pytest.raises(ValueError, match="limit"):
+        policy.kl_mask(torch.zeros(2), torch.zeros(2), kl=torch.zeros(2), limit=-1.0)
+    with pytest.raises(ValueError, match="kl must have the shape"):
+        policy.kl_mask(torch.zeros(2, 3), torch.zeros(2), kl=torch.zeros(2))
+
+
+def test_kl_mask_carries_no_gradient_to_kl_or_advantage() -> None:
+    x, adv, kl = (torch.full((2,), value, requires_grad=True) for value in (0.0, 1.0, 1.0))
+    grads = torch.autograd.grad(policy.kl_mask(x, adv, kl=kl).sum(), (x, adv, kl), allow_unused=True)
+    assert grads[0].abs().sum() > 0 and grads[1] is None and grads[2] is None
