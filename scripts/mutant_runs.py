@@ -27,9 +27,13 @@ def transplant(old: Any, new: Any, same: dict[int, Any]) -> None:
     """Gives ``old``, a function or a class, the behaviour of ``new``; whoever holds ``old`` sees it."""
     if isinstance(old, FunctionType) and isinstance(new, FunctionType):
         old.__code__ = new.__code__
-        old.__defaults__ = new.__defaults__ and tuple(same.get(id(value), value) for value in new.__defaults__)
-        named = new.__kwdefaults__
-        old.__kwdefaults__ = named and {name: same.get(id(value), value) for name, value in named.items()}
+        old.__defaults__ = tuple(same.get(id(value), value) for value in new.__defaults__ or ())
+        old.__kwdefaults__ = {name: same.get(id(value), value) for name, value in (new.__kwdefaults__ or {}).items()}
+        for cell, other in zip(old.__closure__ or (), new.__closure__ or (), strict=True):
+            if not isinstance(other.cell_contents, FunctionType | type):
+                cell.cell_contents = other.cell_contents
+            elif cell.cell_contents is not old:  # what a decorator wraps, not a function that calls itself
+                transplant(cell.cell_contents, other.cell_contents, same)
     elif isinstance(old, type) and isinstance(new, type):
         for name, value in list(vars(new).items()):
             if not isinstance(value, type):  # autograd functions hold classes that hold them
@@ -48,20 +52,20 @@ def forget(module: str) -> None:
         del known[name]
 
 
-def kept(name: str, old: Any, new: Any, module: str) -> bool:
+def kept(name: str, old: Any, module: ModuleType) -> bool:
     """Whether a name keeps the object it had: a function or class of the module, or a container filled since import."""
-    own = isinstance(old, FunctionType | type) and old.__module__ == module
+    new = vars(module)[name]
+    own = isinstance(old, FunctionType | type) and old.__module__ == module.__name__
     state = isinstance(old, dict | list | set) and not name.startswith("__") and not new
     return new is not old and (own or state)
 
 
 def execute(module: ModuleType, source: str) -> None:
     """Re-executes a module from a changed source; its functions and classes keep their identity, and it its state."""
-    before = dict(vars(module))
     forget(module.__name__)
+    before = dict(vars(module))
     exec(compile(source, str(module.__file__), "exec"), vars(module))  # noqa: S102
-    pairs = [(name, old, vars(module)[name]) for name, old in before.items()]
-    pairs = [pair for pair in pairs if kept(*pair, module.__name__)]
+    pairs = [(name, old, vars(module)[name]) for name, old in before.items() if kept(name, old, module)]
     vars(module).update({name: old for name, old, _ in pairs})
     for _, old, new in pairs:
         transplant(old, new, {id(other): first for _, first, other in pairs})
@@ -103,8 +107,7 @@ class Runs:
         if session.testsfailed or not session.items:
             return True
         module = importlib.import_module(self.module)
-        unchanged = Path(str(module.__file__)).read_text()
-        seconds = self.unchanged(session.items, module, unchanged)
+        seconds = self.unchanged(session.items, module, Path(str(module.__file__)).read_text())
         if len(seconds) < len(session.items):
             self.error = "its tests fail without any change, or when it is executed anew"
             return True
@@ -141,8 +144,7 @@ class Runs:
 def run_all(module: str, sources: list[str], test: Path) -> tuple[list[int], str]:
     """Outcome of each change of a module under its test file, and what kept it from looking, empty if nothing did."""
     runs = Runs(module, sources)
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)
-    os.dup2(silent, 2)
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     pytest.main(["-q", "-p", "no:cacheprovider", "-m", "not slow and not gpu", str(test)], plugins=[runs])
     return runs.outcomes, runs.error
