@@ -60,7 +60,11 @@ class StepPlan:
     @property
     def branches(self) -> int:
         """Trajectories that come out for each one that goes in."""
-        return math.prod(self.fork[k] for k in self.steps)
+        return self.copies(self.start)
+
+    def copies(self, k: int) -> int:
+        """Trajectories that come out for each one that step k predicts for: they part at k or later."""
+        return math.prod(self.fork[max(k, self.start) : self.stop])
 
 
 def make_plan(

@@ -74,6 +74,8 @@ def rollout(
 def replay(policy: Policy, trajectory: Trajectory, k: int | Tensor) -> StepOut:
     """Evaluate a recorded step with the policy's present weights, under the caller's grad mode.
 
+    Samples that part at step k or later are one sample before it: they share the prediction here as in the roll-out.
+
     Args:
         policy: the model.
         trajectory: a roll-out; states before and after step k must have been recorded.
@@ -84,9 +86,12 @@ def replay(policy: Policy, trajectory: Trajectory, k: int | Tensor) -> StepOut:
     """
     if isinstance(k, int):
         x, next_x = _state(trajectory, k), _state(trajectory, k + 1)
+        copies = trajectory.plan.copies(k)
     else:
         x, next_x = _gather(trajectory, k), _gather(trajectory, k + 1)
-    output = _predict(policy, trajectory, k, x)
+        copies = 1
+    roots = replace(trajectory, prompt_id=trajectory.prompt_id[::copies])
+    output = _copies(_predict(policy, roots, k, x[::copies]), copies)
     return trajectory.plan.dynamics.step(output, k, x, next_x)
 
 

@@ -6,16 +6,23 @@ The latents' scale is measured at the end and kept as ``scaling_factor``, so tha
 ``--init FOLDER`` trains the decoder alone, on the latents of FOLDER's encoder: a model of those latents stays valid. It
 sees empty scenes too (a decoder that never did draws a grid in their place), and latents with noise of up to 0.3
 standard deviations, as a sampler leaves them.
+
+``--teacher FOLDER`` with ``--channels 16 32 48`` distils an autoencoder into a smaller one that shares its latents:
+the new encoder learns the teacher's posterior and the new decoder learns as with ``--init``. Decoding is most of the
+cost of a tiny model's image, and the models of the teacher's latents stay valid. The shipped one was made so.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from common import load_vae
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from pool import scene_pool
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,11 +32,11 @@ from diffalign.evaluation.geneval_prompts import TAGS
 from diffalign.shapes import detect, prompts, render_batch, sample_scene
 
 
-def build() -> AutoencoderKL:
-    """The untrained autoencoder."""
-    blocks = 3
+def build(channels: Sequence[int] = (32, 64, 96)) -> AutoencoderKL:
+    """The untrained autoencoder, one level per entry of ``channels``."""
+    blocks = len(channels)
     return AutoencoderKL(
-        block_out_channels=(32, 64, 96),
+        block_out_channels=tuple(channels),
         down_block_types=("DownEncoderBlock2D",) * blocks,
         up_block_types=("UpDecoderBlock2D",) * blocks,
         layers_per_block=1,
@@ -62,16 +69,27 @@ def whole_loss(vae: AutoencoderKL, x: Tensor) -> Tensor:
     return F.l1_loss(y, x) + F.mse_loss(y, x) + 1e-3 * posterior.kl().mean() / posterior.mean[0].numel()
 
 
-def decoder_loss(vae: AutoencoderKL, x: Tensor) -> Tensor:
-    """Reconstruction from noisy fixed latents; the first sixteenth of the batch is empty scenes."""
+def decoder_loss(vae: AutoencoderKL, x: Tensor, teacher: AutoencoderKL | None = None) -> Tensor:
+    """Reconstruction from noisy fixed latents; the first sixteenth of the batch is empty scenes.
+
+    The latents are the teacher's, where there is one, and the encoder learns their distribution.
+    """
     empty = len(x) // 16
     x[:empty] = (torch.rand(empty, 1, 1, 1) - 0.5) * 0.12
     with torch.no_grad():
-        latents = vae.encode(x).latent_dist.mode()
+        posterior = (teacher or vae).encode(x).latent_dist
+        latents = posterior.mode()
         width = torch.rand(len(x), 1, 1, 1) * 0.3 / vae.config.scaling_factor
         latents = latents + width * torch.randn_like(latents)
     y = vae.decode(latents).sample.float()
-    return F.l1_loss(y, x) + F.mse_loss(y, x)
+    reconstruction = F.l1_loss(y, x) + F.mse_loss(y, x)
+    return reconstruction if teacher is None else reconstruction + imitation(vae.encode(x).latent_dist, posterior)
+
+
+def imitation(own: DiagonalGaussianDistribution, target: DiagonalGaussianDistribution) -> Tensor:
+    """Squared error of the means in their own variance, and of the log-variances with a small weight."""
+    means = F.mse_loss(own.mean.float(), target.mean.float()) / target.mean.float().var()
+    return means + 0.01 * F.mse_loss(own.logvar.float(), target.logvar.float())
 
 
 def main() -> None:
@@ -85,11 +103,19 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", help="autoencoder whose encoder is kept while the decoder trains on")
+    parser.add_argument("--teacher", help="autoencoder whose latents the new one shares")
+    parser.add_argument("--channels", type=int, nargs="+", default=[32, 64, 96])
     args = parser.parse_args()
+    if args.init and args.teacher:
+        parser.error("--init goes on with an autoencoder, --teacher makes a new one: give one of them")
     torch.manual_seed(args.seed)
     images, _ = scene_pool(args.pool, args.seed)
-    vae = load_vae(args.init) if args.init else build()
-    trained, loss_of = (vae.decoder, decoder_loss) if args.init else (vae, whole_loss)
+    vae = load_vae(args.init) if args.init else build(args.channels)
+    teacher = load_vae(args.teacher) if args.teacher else None
+    if teacher:
+        vae.register_to_config(scaling_factor=teacher.config.scaling_factor)
+    trained = vae.decoder if args.init else vae
+    loss_of = partial(decoder_loss, teacher=teacher) if args.init or teacher else whole_loss
     print(f"{sum(p.numel() for p in vae.parameters()):,} parameters, {len(images)} scenes", flush=True)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=1e-4)
     start, step, share = time.time(), 0, 0.0
@@ -107,7 +133,7 @@ def main() -> None:
         step += 1
         if step % 200 == 0:
             print(f"step {step} {time.time() - start:.0f}s loss {loss.item():.4f}", flush=True)
-    if not args.init:
+    if loss_of is whole_loss:
         with torch.no_grad():
             latents = [vae.encode(part.float() / 127.5 - 1).latent_dist.mode() for part in images[:2000].split(100)]
         vae.register_to_config(scaling_factor=1 / torch.cat(latents).std().item())

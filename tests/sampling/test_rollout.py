@@ -77,6 +77,23 @@ def test_branches_share_the_prefix_and_differ_after_it(toy):
     assert [toy.calls[i] for i in range(6)] == [2, 2, 2, 8, 8, 8], "prefix and forking step are computed once per root"
 
 
+def test_replay_of_a_shared_step_is_the_replay_of_each_branch(toy):
+    trajectory = rollout(toy, make_plan(flow_sde(S6), record=range(6), fork={1: 2, 3: 3}), PROMPTS[:2], SEEDS[:2])
+    with torch.no_grad():
+        toy.net[2].bias += 0.05
+    for k, rows in ((0, 2), (1, 2), (2, 4), (3, 4), (4, 12)):
+        toy.calls.clear()
+        shared = replay(toy, trajectory, k)
+        assert toy.calls == [rows]
+        apart = replay(toy, trajectory, torch.full((12,), k))  # one index per sample: nothing is shared
+        torch.testing.assert_close(shared.log_prob, apart.log_prob)
+        grads = [
+            torch.autograd.grad(out.log_prob[2:7].sum(), list(toy.net.parameters()), retain_graph=True)
+            for out in (shared, apart)
+        ]
+        torch.testing.assert_close(*grads)
+
+
 def test_forked_step_without_noise_gives_identical_branches(toy):
     def silent(shape, seeds, branches, step, run_seed):
         return torch.zeros(len(seeds), *shape)
