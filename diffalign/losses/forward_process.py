@@ -11,7 +11,6 @@ stand-in for a log-prob, ``(error, t) -> (B,)``, whose ratio the objectives of :
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from diffalign.losses.common import as_float, check_floating, check_positive, check_probability, check_same_shape
