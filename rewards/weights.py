@@ -62,9 +62,8 @@ def locate(hub_id: str, file: str, local: str | Path | None = None, *, argument:
         path = Path(local).expanduser()
         path = path / file if path.is_dir() else path
         if not path.is_file():
-            raise MissingWeights(
-                f"{hub_id}: {argument}={str(local)!r} has no {path}; {_advice(hub_id, file, argument)}"
-            )
+            advice = _advice(hub_id, file, argument)
+            raise MissingWeights(f"{hub_id} {file} is not at {argument}={str(local)!r}: no file {path}; {advice}")
         return path
     found = cached(hub_id, file)
     return found if found is not None else _download(hub_id, file, argument)

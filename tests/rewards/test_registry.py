@@ -71,6 +71,32 @@ def test_listing_survives_a_plugin_that_does_not_import(install: Install) -> Non
         rewards.get("broken")
 
 
+def test_a_listing_reads_the_class_without_making_it(install: Install) -> None:
+    source = """
+from diffalign.rewards import Reward
+
+class Big(Reward):
+    licence, weights, needs = "MIT", (("a/b", "model.safetensors"),), frozenset({"prompt"})
+    def __init__(self):
+        raise RuntimeError("loads the model")
+
+def make() -> Big:
+    return Big()
+"""
+    install("big-plugin", "big", source)
+    by_name = {entry.name: registry.declaration(entry) for entry in registry.entries()}
+    big = by_name["big"]
+    assert (big.licence, big.weights, big.needs) == ("MIT", (("a/b", "model.safetensors"),), {"prompt"})
+    assert by_name["shapes"] is by_name["shapes_strict"] and by_name["shapes"].needs == {"metadata"}
+    assert (by_name["jpeg"].licence, by_name["jpeg"].weights) == ("", ())
+
+
+def test_a_factory_that_says_nothing_gets_the_defaults(install: Install) -> None:
+    install("acme-rewards", "bright", PLUGIN)
+    (entry,) = [entry for entry in registry.entries() if entry.name == "bright"]
+    assert registry.declaration(entry) is rewards.Reward
+
+
 def test_two_distributions_with_one_name_are_both_named(install: Install) -> None:
     install("first-plugin", "bright", PLUGIN)
     install("second-plugin", "bright", PLUGIN)
