@@ -51,15 +51,29 @@ class RunConfig:
     noise_level: float = _key(0.7, "a or eta of sde_type")
     sde_window_size: int | None = _key(None, "stochastic steps per roll-out, the rest is ODE; default: every step")
     sde_window_range: list[int] | None = _key(None, "[first, last) positions where the window may start; default: all")
+    sde_window_schedule: Literal["random", "progressive", "decay", "exp_decay"] = _key(
+        "random", "how the window moves: drawn per roll-out, or in order with a constant, linear or exponential stay"
+    )
+    sde_window_every: int = _key(25, "roll-outs at each position of an ordered window")
+    sde_window_stride: int = _key(1, "steps an ordered window moves by")
+    ode_solver: Literal["euler", "dpmpp2m"] = _key(
+        "euler", "deterministic steps of roll-outs: Euler or DPM-Solver++ 2M"
+    )
+    post_window_fraction: float = _key(1.0, "share of the steps after the window that is taken (MixGRPO-Flash 0.4)")
     sde_last_step: bool = _key(
         False, "keep noise on the last step (released Flow-GRPO does; DDIM needs it to train it)"
     )
-    timestep_fraction: float = _key(1.0, "fraction of the stochastic steps that is trained, the earliest first")
+    timestep_fraction: float = _key(1.0, "fraction of the stochastic (nft, awm: of all) steps that is trained")
+    timestep_selection: Literal["first", "random"] = _key(
+        "first", "which steps that fraction is: the earliest, or a draw for each sample (DanceGRPO, DiffusionNFT)"
+    )
     prefix_branches: int = _key(1, "samples that share the deterministic prefix before the window (Flow-GRPO-Fast)")
     same_initial_noise: bool = _key(False, "one x_T for the whole group (DanceGRPO)")
     uncond_grad: bool = _key(False, "back-propagate through the unconditional branch too")
-    # policy gradient
-    method: Literal["policy_gradient"] = _key("policy_gradient", "method family")
+    # method
+    method: Literal["policy_gradient", "nft", "awm"] = _key(
+        "policy_gradient", "policy_gradient (needs step noise); nft (DiffusionNFT) and awm need none"
+    )
     num_generations: int = _key(16, "images per prompt: the group size")
     prompts_per_rollout: int = _key(16, "prompts (groups) per roll-out")
     updates_per_rollout: int = _key(2, "optimiser steps the images of one roll-out are shared out to")
@@ -69,14 +83,36 @@ class RunConfig:
         "batch", "divisor of centred rewards: group, batch or no std"
     )
     advantage_clip: float = _key(5.0, "advantages are clipped to +- this")
+    group_by: Literal["prompt", "seed"] = _key(
+        "prompt", "what a group is: the images of a prompt, or the branches of one x_T (TempFlow-GRPO)"
+    )
+    group_filter: Literal["none", "varied", "not_saturated", "unsolved_and_varied"] = _key(
+        "none", "groups trained: all, those with spread, those not (good and uniform), those neither good nor uniform"
+    )
+    filter_mean: float = _key(0.9, "group_filter: a group whose mean reward is above this is good")
+    filter_std: float = _key(0.05, "group_filter: a group whose reward std is below this is uniform")
     history_size: int = _key(32, "rewards kept per prompt by advantage = running")
     history_min_count: int = _key(16, "rewards a prompt needs before its own statistics are used")
     ratio: Literal["plain", "cps", "guard"] = _key("plain", "log-ratio: plain, cps (times 2 c^2), guard (centred)")
     step_weights: Literal["uniform", "tempflow", "guard"] = _key("uniform", "weight of each step's loss")
     epsilon: float = _key(1e-4, "PPO clip below 1, on log-probs averaged over latent elements")
     epsilon_high: float | None = _key(None, "PPO clip above 1; default: epsilon")
+    trust_region: Literal["clip", "kl_mask"] = _key(
+        "clip", "what bounds a step: PPO's clip, or holding steps beyond kl_limit (Flow-DPPO)"
+    )
+    kl_limit: float = _key(1e-5, "trust_region = kl_mask: largest step KL to the roll-out policy, per latent element")
     beta: float = _key(0.0, "weight of the KL to the reference policy (adapter off)")
     kl: Literal["dt_scaled", "exact", "velocity"] = _key("dt_scaled", "KL form; dt_scaled is released Flow-GRPO's")
+    # nft and awm
+    train_timesteps: int | None = _key(None, "noise levels per image and update; default: the whole timestep_fraction")
+    nft_beta: float = _key(1.0, "how far nft's implicit good and bad policies stand apart")
+    awm_weighting: Literal["uniform", "t", "t2", "huber", "ghuber"] = _key(
+        "ghuber", "awm's weight of the matching error: 1, t, t^2, Huber or generalised Huber"
+    )
+    beta_old: float = _key(0.0, "weight of the velocity distance to the averaged (old) policy")
+    old_decay: float = _key(0.5, "highest decay of the old policy, averaged once per roll-out; 0 = a copy")
+    old_decay_rate: float = _key(0.001, "growth of that decay per optimiser step")
+    old_decay_start: int = _key(0, "optimiser steps before it grows")
     # rewards
     reward_funcs: list[str] = _key(["shapes"], "reward names, or file.py:function")
     reward_weights: list[float] | None = _key(None, "one weight per reward; default 1")
@@ -122,7 +158,7 @@ class RunConfig:
     tracker_project_name: str = _key("diffalign", "project name for trackers")
     checkpointing_steps: int = _key(0, "optimiser steps between checkpoints; 0 = only at the end")
     checkpoints_total_limit: int | None = _key(None, "checkpoints kept")
-    resume_from_checkpoint: str | None = _key(None, "checkpoint folder, or latest")
+    resume_from_checkpoint: str | None = _key(None, "checkpoint folder, latest, or auto (newest whole one, or anew)")
     preflight: bool = _key(True, "check the run before step 1 (ratio = 1, reward spread, moving weights)")
 
 
@@ -266,12 +302,15 @@ POSITIVE = (
     "num_inference_steps num_generations prompts_per_rollout updates_per_rollout num_iterations max_train_steps "
     "per_device_train_batch_size learning_rate max_grad_norm advantage_clip epsilon epsilon_high lora_alpha "
     "prefix_branches eval_images_per_prompt eval_num_inference_steps ema_update_every history_size history_min_count "
-    "resolution max_sequence_length max_train_samples max_eval_samples checkpoints_total_limit adam_epsilon"
+    "resolution max_sequence_length max_train_samples max_eval_samples checkpoints_total_limit adam_epsilon "
+    "sde_window_every sde_window_stride train_timesteps nft_beta"
 ).split()
 NON_NEGATIVE = (
-    "lora_r beta lr_warmup_steps eval_steps checkpointing_steps adam_weight_decay noise_level max_skipped_steps seed"
+    "lora_r beta lr_warmup_steps eval_steps checkpointing_steps adam_weight_decay noise_level max_skipped_steps seed "
+    "filter_std kl_limit beta_old old_decay_rate old_decay_start"
 ).split()
-BELOW_ONE = "ema_decay lora_dropout adam_beta1 adam_beta2".split()
+BELOW_ONE = "ema_decay lora_dropout adam_beta1 adam_beta2 old_decay".split()
+FRACTIONS = "timestep_fraction post_window_fraction".split()
 
 
 def check_ranges(config: RunConfig) -> None:
@@ -289,22 +328,51 @@ def check_ranges(config: RunConfig) -> None:
     for key in BELOW_ONE:
         if not 0 <= getattr(config, key) < 1:
             raise ValueError(f"{key} = {getattr(config, key)} must lie in [0, 1)")
-    if not 0 < config.timestep_fraction <= 1:
-        raise ValueError(f"timestep_fraction = {config.timestep_fraction} must lie in (0, 1]")
+    for key in FRACTIONS:
+        if not 0 < getattr(config, key) <= 1:
+            raise ValueError(f"{key} = {getattr(config, key)} must lie in (0, 1]")
     _check_method(config)
+    _check_groups(config)
     _check_window(config)
     _check_rewards(config)
     _check_evaluation(config)
 
 
+STEP_KEYS = (
+    "ratio step_weights trust_region kl_limit epsilon_high kl sde_window_size sde_window_schedule sde_window_every "
+    "sde_window_stride post_window_fraction prefix_branches uncond_grad"
+).split()
+"""What decides about recorded steps, which nft and awm have none of."""
+
+FORWARD_KEYS = "train_timesteps nft_beta awm_weighting beta_old old_decay old_decay_rate old_decay_start".split()
+
+
 def _check_method(config: RunConfig) -> None:
+    foreign = FORWARD_KEYS if config.method == "policy_gradient" else STEP_KEYS
+    given = [key for key in foreign if getattr(config, key) != _default(key)]
+    if given:
+        raise ValueError(f"method = {config.method} does not read {', '.join(given)}: leave them out")
+    if config.method == "policy_gradient":
+        _check_density(config)
+    elif config.sde_type != "ode" and config.noise_level == 0 and config.sde_type != "memoryless":
+        raise ValueError(f"noise_level = 0 makes {config.sde_type} deterministic: say sde_type = ode")
+
+
+def _default(key: str) -> Any:
+    return next(f.default for f in fields(RunConfig) if f.name == key)
+
+
+def _check_density(config: RunConfig) -> None:
     if config.sde_type == "ode":
         raise ValueError(
             "sde_type = ode has no density, so no policy gradient: choose flow_sde, dance_sde or cps (flow models), "
-            "ddim with noise_level > 0 (Stable Diffusion)"
+            "ddim with noise_level > 0 (Stable Diffusion); method = nft and awm train on ODE roll-outs"
         )
     if config.noise_level == 0 and config.sde_type != "memoryless":
         raise ValueError(f"noise_level = 0 makes {config.sde_type} deterministic; a policy gradient needs noise")
+
+
+def _check_groups(config: RunConfig) -> None:
     if config.advantage == "group" and config.num_generations < 2:
         raise ValueError(
             f"num_generations = {config.num_generations}: a group of one has advantage 0 and nothing is learned; "
@@ -312,11 +380,30 @@ def _check_method(config: RunConfig) -> None:
         )
     if config.same_initial_noise and config.num_generations < 2:
         raise ValueError("same_initial_noise needs num_generations >= 2")
+    if config.same_initial_noise and config.sde_type == "ode":
+        raise ValueError(
+            "same_initial_noise with sde_type = ode makes one image many times: drop one of the two, or use step noise"
+        )
+    if config.group_by == "seed" and config.prefix_branches < 2 and not config.same_initial_noise:
+        raise ValueError(
+            "group_by = seed compares images of one x_T, and here each has its own: set prefix_branches (with "
+            "sde_window_size) or same_initial_noise"
+        )
+    if config.group_filter != "none" and config.advantage == "running":
+        raise ValueError("group_filter needs groups: advantage = running compares a prompt with its own past")
 
 
 def _check_window(config: RunConfig) -> None:
     size, steps = config.sde_window_size, config.num_inference_steps
+    trained = math.floor(steps * config.timestep_fraction + 1e-9)
+    if config.train_timesteps is not None and config.train_timesteps > trained:
+        raise ValueError(
+            f"train_timesteps = {config.train_timesteps}, but {steps} steps with timestep_fraction = "
+            f"{config.timestep_fraction:g} leave {trained} to choose from"
+        )
     if size is None:
+        if config.sde_window_schedule != "random" or config.post_window_fraction < 1:
+            raise ValueError("sde_window_schedule and post_window_fraction need a window: set sde_window_size")
         if config.sde_window_range is not None:
             raise ValueError("sde_window_range is given without sde_window_size")
         if config.prefix_branches > 1:

@@ -15,10 +15,12 @@ from diffalign.config import ALIASES, RunConfig, changed, known_keys, load_confi
 FROZEN = """
 pretrained_model_name_or_path revision variant resolution max_sequence_length
 lora_r lora_alpha lora_dropout lora_target_modules lora_path gradient_checkpointing mixed_precision
-num_inference_steps guidance_scale negative_prompt sde_type noise_level sde_window_size sde_window_range sde_last_step
-timestep_fraction prefix_branches same_initial_noise uncond_grad
+num_inference_steps guidance_scale negative_prompt sde_type noise_level sde_window_size sde_window_range
+sde_window_schedule sde_window_every sde_window_stride ode_solver post_window_fraction sde_last_step
+timestep_fraction timestep_selection prefix_branches same_initial_noise uncond_grad
 method num_generations prompts_per_rollout updates_per_rollout num_iterations advantage scale_rewards advantage_clip
-history_size history_min_count ratio step_weights epsilon epsilon_high beta kl
+group_by group_filter filter_mean filter_std history_size history_min_count ratio step_weights epsilon epsilon_high
+trust_region kl_limit beta kl train_timesteps nft_beta awm_weighting beta_old old_decay old_decay_rate old_decay_start
 reward_funcs reward_weights reward_kwargs multi_objective_aggregation
 max_train_steps per_device_train_batch_size learning_rate lr_scheduler lr_warmup_steps adam_beta1 adam_beta2
 adam_weight_decay adam_epsilon max_grad_norm max_skipped_steps ema_decay ema_update_every seed
@@ -162,6 +164,20 @@ def test_a_wrong_type_is_refused(key: str, value: Any, message: str) -> None:
         ({"timestep_fraction": 1.5}, "timestep_fraction = 1.5 must lie in"),
         ({"sde_type": "ode"}, "no density.*choose flow_sde"),
         ({"noise_level": 0}, "needs noise"),
+        ({"noise_level": 0, "method": "nft"}, "say sde_type = ode"),
+        ({"method": "nft", "ratio": "guard", "prefix_branches": 2}, "nft does not read ratio, prefix_branches"),
+        ({"nft_beta": 0.1}, "policy_gradient does not read nft_beta"),
+        ({"method": "awm", "sde_type": "ode", "same_initial_noise": True}, "one image many times"),
+        ({"method": "nft", "sde_type": "ode", "train_timesteps": 6, "timestep_fraction": 0.5}, "leave 5 to choose"),
+        ({"train_timesteps": 0, "method": "awm"}, "train_timesteps = 0 must be positive"),
+        ({"post_window_fraction": 0.0}, "post_window_fraction = 0.0 must lie in"),
+        ({"post_window_fraction": 0.4}, "need a window"),
+        ({"sde_window_schedule": "progressive"}, "need a window"),
+        ({"sde_window_every": 0}, "sde_window_every = 0 must be positive"),
+        ({"group_by": "seed"}, "each has its own"),
+        ({"group_filter": "varied", "advantage": "running"}, "group_filter needs groups"),
+        ({"old_decay": 1.0}, "old_decay = 1.0 must lie in"),
+        ({"kl_limit": -1}, "kl_limit = -1.0 must not be negative"),
         ({"num_generations": 1}, "group of one.*advantage = running"),
         ({"same_initial_noise": True, "num_generations": 1, "advantage": "running"}, "num_generations >= 2"),
         ({"prefix_branches": 4}, "needs a window"),
@@ -197,6 +213,10 @@ def test_values_that_can_never_work_are_refused(values: dict[str, Any], message:
         {"reward_funcs": ["mine.py:score"], "reward_kwargs": {"mine.py:score": {"a": 1}}},
         {"eval_rewards": ["jpeg"], "reward_kwargs": {"jpeg": {"quality": 50}}},
         {"eval_dataset": None},
+        {"method": "nft", "sde_type": "ode", "train_timesteps": 10},
+        {"method": "awm", "sde_type": "flow_sde"},
+        {"group_by": "seed", "sde_window_size": 1, "prefix_branches": 4},
+        {"group_by": "seed", "same_initial_noise": True},
     ],
 )
 def test_values_at_the_border_are_accepted(values: dict[str, Any]) -> None:
