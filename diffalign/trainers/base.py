@@ -19,6 +19,7 @@ from diffalign.rewards.scoring import count_failures, score
 from diffalign.sampling import StepPlan, rollout
 from diffalign.trainers import setup, trained
 from diffalign.trainers.batch import Batch, MicroBatch, scored, share
+from diffalign.trainers.checkpoints import find_checkpoint
 from diffalign.trainers.clock import Clock
 from diffalign.trainers.draw import Draw, Record, draw
 from diffalign.trainers.evaluation import decoded
@@ -26,6 +27,7 @@ from diffalign.trainers.interrupt import StopRequest, graceful_interrupt, stoppi
 from diffalign.trainers.optimisation import Optimisation
 from diffalign.trainers.preflight import Check, require
 from diffalign.trainers.results import Results
+from diffalign.trainers.run_lock import FailureOfOne, run_lock
 from diffalign.trainers.run_log import RunLog
 from diffalign.trainers.skips import skipped
 from diffalign.trainers.state import TrainerState
@@ -128,16 +130,23 @@ class BaseTrainer(ABC):
         """Train to the end of the roll-out in which max_train_steps is reached.
 
         Args:
-            resume_from_checkpoint: checkpoint folder, its name in the run folder, or "latest"; default
-                args.resume_from_checkpoint.
+            resume_from_checkpoint: checkpoint folder, its name in the run folder, "latest", or "auto" (the newest whole
+                one, or the beginning when there is none); default args.resume_from_checkpoint.
 
         Raises:
-            ValueError: a run that cannot learn (preflight), a checkpoint of another model or configuration.
+            ValueError: a run that cannot learn (preflight), a damaged checkpoint or one of another model or
+                configuration, a folder that another run has.
             KeyboardInterrupt: after Ctrl-C, once the roll-out is finished and saved.
             SystemExit: after SIGTERM, in the same way; its status is 143.
         """
         resume = resume_from_checkpoint or self.args.resume_from_checkpoint
-        self._begin(resume)
+        with FailureOfOne(self), run_lock(self.folder, self.accelerator):
+            self._begin(resume)
+            with graceful_interrupt() as request:
+                self._loop(request)
+            self._finish()
+
+    def _loop(self, request: StopRequest) -> None:
         bar = tqdm(
             total=self.total_steps,
             initial=self.state.step,
@@ -145,19 +154,16 @@ class BaseTrainer(ABC):
             unit="step",
             disable=not self.accelerator.is_main_process,
         )
-        with graceful_interrupt() as request:
-            while self.state.step < self.total_steps:
-                batch = self.collect(self.state.rollout)
-                if self.state.rollout == 0:
-                    self._before_the_first_update(batch)
-                self.update(batch, bar)
-                self.state.rollout += 1
-                number = self._between(request)
-                if number:
-                    text = f"stopped at step {self.state.step}; resume_from_checkpoint latest goes on"
-                    raise stopping(number, text)
+        while self.state.step < self.total_steps:
+            batch = self.collect(self.state.rollout)
+            if self.state.rollout == 0:
+                self._before_the_first_update(batch)
+            self.update(batch, bar)
+            self.state.rollout += 1
+            number = self._between(request)
+            if number:
+                raise stopping(number, f"stopped at step {self.state.step}; resume_from_checkpoint latest goes on")
         bar.close()
-        self._finish()
 
     def collect(self, index: int) -> Batch:
         """Roll out and score the samples of roll-out `index`; changes nothing."""
@@ -297,15 +303,17 @@ class BaseTrainer(ABC):
     # --- beginning and end -------------------------------------------------------------------------------------------
 
     def _begin(self, resume: str | None) -> None:
-        setup.claim_folder(self.folder, resume, self.args.overwrite_output_dir, self.accelerator)
-        if resume and self.args.compare and not self.results.has_before:
+        found = find_checkpoint(self.folder, resume) if resume else None
+        overwrite = self.args.overwrite_output_dir or resume == "auto"
+        setup.claim_folder(self.folder, found, overwrite, self.accelerator)
+        if found and self.args.compare and not self.results.has_before:
             raise ValueError(
                 f"compare is on, but {self.folder} holds no evaluation from before training (started without compare, "
                 "or in another folder): resume with compare: false"
             )
         self.accelerator.init_trackers(self.args.tracker_project_name, config=setup.flat(self.args))
-        if resume:
-            self.load_checkpoint(resume)
+        if found:
+            self.state.load(self, found)
         if self.accelerator.is_main_process:
             save_config(self.args, self.folder / "config.yaml")
 
@@ -333,10 +341,6 @@ class BaseTrainer(ABC):
     def save_checkpoint(self) -> None:
         """Write a checkpoint at the end of a roll-out (main process), keeping checkpoints_total_limit."""
         self.state.save(self)
-
-    def load_checkpoint(self, name: str) -> None:
-        """Take up a checkpoint: weights, optimiser, averages, random state, position."""
-        self.state.load(self, name)
 
     def _load(self, model: Any) -> Adapter:
         args, device = self.args, self.accelerator.device

@@ -173,4 +173,6 @@ def picture_records(records: list[Record]) -> list[Record]:
 
 def _write(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+    whole = path.with_suffix(".tmp")  # a kill in the middle must not leave half a file under the name
+    whole.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+    whole.replace(path)

@@ -17,7 +17,6 @@ from diffalign import rewards as registry
 from diffalign.config import RunConfig
 from diffalign.models import Adapter, save_trained
 from diffalign.rewards.base import Reward
-from diffalign.trainers.checkpoints import find_checkpoint
 from diffalign.trainers.draw import Record
 
 OWN_FILES = ("metrics.jsonl", "config.yaml", "report.html", "README.md", "pytorch_lora_weights.safetensors")
@@ -113,15 +112,14 @@ def save_model(policy: Adapter, folder: Path) -> Path:
     return save_trained(policy, folder)
 
 
-def claim_folder(folder: Path, resume: str | None, overwrite: bool, accelerator: Accelerator) -> None:
+def claim_folder(folder: Path, resume: Path | None, overwrite: bool, accelerator: Accelerator) -> None:
     """Make the run folder; a finished or stopped run in it is neither mixed with nor lost.
 
     Raises:
-        ValueError: the folder holds another run than the one to resume and overwriting was not asked for, or there is
-            no checkpoint to resume from.
+        ValueError: the folder holds another run than the one to resume and overwriting was not asked for.
     """
     holds_run = (folder / "metrics.jsonl").exists() or any(folder.glob("checkpoint-*"))
-    goes_on = resume is not None and find_checkpoint(folder, resume).resolve().parent == folder.resolve()
+    goes_on = resume is not None and resume.resolve().parent == folder.resolve()
     if holds_run and not goes_on and not overwrite:
         raise ValueError(
             f"{folder} already holds a run: resume it (resume_from_checkpoint: latest), choose another output_dir, or "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from diffalign.config import RunConfig
 from diffalign.models import load_trainable_state, trainable_state
-from diffalign.trainers.checkpoints import find_checkpoint, load_checkpoint, prune_checkpoints, save_checkpoint
+from diffalign.trainers.checkpoints import load_checkpoint, prune_checkpoints, save_checkpoint
 
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer
@@ -53,13 +55,12 @@ class TrainerState:
             prune_checkpoints(trainer.folder, trainer.args.checkpoints_total_limit)
         trainer.accelerator.wait_for_everyone()
 
-    def load(self, trainer: BaseTrainer, name: str) -> None:
-        """Take up a checkpoint.
+    def load(self, trainer: BaseTrainer, path: Path) -> None:
+        """Take up a checkpoint folder.
 
         Raises:
-            ValueError: no such checkpoint, or one of another model or configuration (the differing keys are named).
+            ValueError: a damaged one, or one of another model or configuration (the differing keys are named).
         """
-        path = find_checkpoint(trainer.folder, name)
         weights, tensors, state = load_checkpoint(path)
         _check_same_run(asdict(trainer.args), state["config"], str(path))
         load_trainable_state(trainer.policy, weights)
@@ -74,7 +75,8 @@ class TrainerState:
 
 
 def _check_same_run(now: dict[str, Any], then: dict[str, Any], path: str) -> None:
-    differing = [key for key in now if key not in CHANGEABLE and now[key] != then.get(key)]
+    then = asdict(RunConfig()) | then  # a key that is newer than the checkpoint had its default
+    differing = [key for key in now if key not in CHANGEABLE and now[key] != then[key]]
     if differing:
-        shown = ", ".join(f"{key}: {then.get(key)!r} there, {now[key]!r} now" for key in differing[:4])
+        shown = ", ".join(f"{key}: {then[key]!r} there, {now[key]!r} now" for key in differing[:4])
         raise ValueError(f"{path} belongs to a run with another configuration ({shown})")

@@ -41,6 +41,9 @@ def test_what_is_saved_comes_back(tmp_path):
 def test_nothing_in_it_needs_a_pickle_of_code(tmp_path):
     path = save(tmp_path)
     torch.load(path / "training.pt", weights_only=True)
+    state = json.loads((path / "state.json").read_text())
+    del state["sha256"]
+    (path / "state.json").write_text(json.dumps(state))
     torch.save({"optimisation": Fraction(1, 2)}, path / "training.pt")
     with pytest.raises(ValueError, match="is damaged"):
         load_checkpoint(path)
@@ -144,6 +147,46 @@ def test_a_checkpoint_is_found_by_path_name_or_latest(tmp_path):
         find_checkpoint(tmp_path / "run", "checkpoint-4")
     with pytest.raises(ValueError, match="holds no checkpoint"):
         find_checkpoint(tmp_path / "new", "latest")
+    assert find_checkpoint(tmp_path / "run", "auto") == inside
+    assert find_checkpoint(tmp_path / "new", "auto") is None
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def test_auto_passes_over_what_is_damaged_and_latest_names_the_one_to_use(tmp_path, caplog):
+    for step in (3, 10, 20):
+        save(tmp_path, step)
+    cut(tmp_path / "checkpoint-20" / "training.pt")
+    (tmp_path / "checkpoint-10" / "state.json").unlink()
+    with pytest.raises(ValueError, match=r"checkpoint-20 is damaged.*resume_from_checkpoint = checkpoint-3$"):
+        load_checkpoint(find_checkpoint(tmp_path, "latest"))
+    caplog.clear()
+    assert find_checkpoint(tmp_path, "auto") == tmp_path / "checkpoint-3"
+    assert "checkpoint-20 is damaged" in caplog.text and "checkpoint-10 is not a checkpoint" in caplog.text
+    cut(tmp_path / "checkpoint-3" / "weights.safetensors")
+    with pytest.raises(ValueError, match="no checkpoint in .* is whole"):
+        find_checkpoint(tmp_path, "auto")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "training.pt"])
+def test_one_bit_that_changed_on_the_disk_is_seen(tmp_path, name):
+    path = save(tmp_path)
+    content = bytearray((path / name).read_bytes())
+    at = content.index(torch.arange(6.0).numpy().tobytes() if "weights" in name else torch.ones(3).numpy().tobytes())
+    content[at + 3] ^= 1
+    (path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"checkpoint-5 is damaged \({name} is not what was written"):
+        load_checkpoint(path)
+
+
+def test_a_kill_in_the_middle_of_pruning_leaves_no_half_checkpoint(tmp_path, monkeypatch):
+    for step in (1, 2):
+        save(tmp_path, step)
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", lambda *args, **kwargs: None)
+    prune_checkpoints(tmp_path, 1)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
 
 
 @pytest.mark.parametrize(("keep", "left"), [(None, [1, 2, 10]), (2, [2, 10]), (1, [10]), (5, [1, 2, 10])])

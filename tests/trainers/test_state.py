@@ -10,7 +10,7 @@ import torch
 
 from diffalign.trainers import checkpoints
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
-from tests.trainers.small_runs import DDPO, events, same, snapshot
+from tests.trainers.small_runs import DDPO, events, redness, same, snapshot
 
 KINDS = {
     "lora, group": (tiny_sd3, {"ema_decay": 0.9, "beta": 0.05}),
@@ -145,6 +145,55 @@ def test_a_folder_that_holds_a_run_is_neither_mixed_with_nor_lost(make, folder):
     assert [line["step"] for line in events(folder)] == [1, 2, 3, 4]
     assert (folder / "notes.txt").read_text() == "mine"
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-4"]
+
+
+def test_a_damaged_checkpoint_is_named_and_auto_goes_on_from_the_one_before(make, folder):
+    keys = {"max_train_steps": 4, "checkpointing_steps": 2}
+    whole = finished(make(name="whole", **keys))
+    make(**keys).train()
+    (folder / "checkpoint-4" / "training.pt").write_bytes(b"half of a file")
+    with pytest.raises(ValueError, match=r"checkpoint-4 is damaged.*resume_from_checkpoint = checkpoint-2"):
+        make(**keys).train("latest")
+    assert same(finished(make(**keys), "auto"), whole)
+    assert events(folder) == events(folder.parent / "whole")
+
+
+def test_auto_starts_a_run_anew_that_was_killed_before_its_first_checkpoint(make, folder):
+    whole = finished(make(name="whole"))
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text('{"event": "step", "step": 1}\n')
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        make().train("latest")
+    assert same(finished(make(), "auto"), whole)
+    assert events(folder) == events(folder.parent / "whole")
+    assert same(finished(make(), "auto"), whole), "a finished run is finished"
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(make, folder):
+    inner = []
+
+    def meddling(images, prompts, metadata):
+        with pytest.raises(
+            ValueError, match="another process is training into .*run just now: choose another output_dir"
+        ):
+            make(overwrite_output_dir=True).train()
+        inner.append(1)
+        return redness(images, prompts, metadata)
+
+    make(rewards=meddling).train()
+    assert inner and len(events(folder)) == 2
+    make(overwrite_output_dir=True).train()  # the first one is over
+
+
+def test_a_key_that_is_newer_than_the_checkpoint_counts_as_its_default(make, folder):
+    make().train()
+    path = folder / "checkpoint-2" / "state.json"
+    state = json.loads(path.read_text())
+    del state["config"]["guidance_scale"]
+    path.write_text(json.dumps(state))
+    make(max_train_steps=4).train("latest")
+    with pytest.raises(ValueError, match="guidance_scale: 1.0 there, 2.0 now"):
+        make(max_train_steps=4, guidance_scale=2.0).train("checkpoint-2")
 
 
 def test_a_new_folder_takes_up_the_checkpoint_of_another(make, folder):
