@@ -78,11 +78,11 @@ def _call(name: str, reward: Reward, images: Tensor, prompts: list[str], metadat
         return torch.full((len(images),), torch.nan, device=images.device)
     if version is not None and images._version != version:
         raise ValueError(f"reward {name!r} changed the images in place; work on a copy")
-    _check_output(name, reward, values, images)
+    check_output(name, reward, values, images)
     return values.to(device=images.device, dtype=torch.float32)
 
 
-def _check_output(name: str, reward: Reward, values: Any, images: Tensor) -> None:
+def check_output(name: str, reward: Reward, values: Any, images: Tensor) -> None:
     """Raises on anything but one floating-point score per image, with a gradient where it is promised."""
     if not isinstance(values, Tensor):
         raise ValueError(f"reward {name!r} returned {type(values).__name__}; valid: a float tensor ({len(images)},)")
