@@ -60,7 +60,12 @@ def read_options(reward: str, given: Any) -> GuardOptions:
     whole = isinstance(options.retries, int) and isinstance(options.batch_size, int | None)
     lengths = [x for x in (options.timeout, options.backoff) if x is not None]
     sound = whole and all(isinstance(x, int | float) and math.isfinite(x) and x >= 0 for x in lengths)
-    if not sound or options.retries < 0 or options.timeout == 0 or (options.batch_size or 1) < 1:
+    if (
+        not sound
+        or options.retries < 0
+        or options.timeout == 0
+        or (1 if options.batch_size is None else options.batch_size) < 1
+    ):
         raise ValueError(
             f"reward_options of {reward}: batch_size is a whole number >= 1, retries one >= 0, timeout > 0 and backoff "
             f">= 0 are seconds; got {dict(given)}"
