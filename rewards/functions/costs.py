@@ -34,7 +34,12 @@ def history_cosine(cost: Tensor, best: Tensor, correct: Tensor, *, weight: float
 
 
 def budget_cosine(
-    cost: Tensor, correct: Tensor, *, longest: float = 4096.0, budget: Tensor | None = None, answered: Tensor | None = None
+    cost: Tensor,
+    correct: Tensor,
+    *,
+    longest: float = 4096.0,
+    budget: Tensor | None = None,
+    answered: Tensor | None = None,
 ) -> Tensor:
     """Reward of a correct answer that falls with its cost, and with its distance from a budget, `(B,)`.
 

@@ -128,4 +128,4 @@ def _check(**features: Tensor) -> None:
         if value.ndim != 2 or not len(value) or not value.is_floating_point():
             raise ValueError(f"{name} must be (N, D) floats with N >= 1, got {tuple(value.shape)} {value.dtype}")
     if len({value.shape[1] for value in features.values()}) > 1:
-        raise ValueError(f"features differ in dimension: {({k: tuple(v.shape) for k, v in features.items()})}")
+        raise ValueError(f"features differ in dimension: { ({k: tuple(v.shape) for k, v in features.items()}) }")

@@ -44,13 +44,21 @@ def fill(template: str, **fields: object) -> str:
     return template
 
 
+def check_question(template: str, batch_size: int) -> None:
+    """Raises a ValueError if a template lacks `{prompt}`, or batch_size is below 1."""
+    if "{prompt}" not in template:
+        raise ValueError(f"a template needs {{prompt}} where the prompt goes, got {template!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+
+
 class LogitReward(Reward):
     """One question per image to a local model, and a number read from the logits of the answer's first token."""
 
     differentiable = True
     range = (0.0, 1.0)
     needs = frozenset({"prompt"})
-    licence = "of the model that is named"
+    licence = "that of the model (Qwen2.5-VL-7B: Apache-2.0)"
 
     def __init__(self, vlm: LocalVLM, name: str, template: str, read: Read, *, batch_size: int = 8) -> None:
         """Wraps a model; subclasses and factories load one.
@@ -65,10 +73,7 @@ class LogitReward(Reward):
         Raises:
             ValueError: If the template lacks `{prompt}`, or batch_size is below 1.
         """
-        if "{prompt}" not in template:
-            raise ValueError(f"a template needs {{prompt}} where the prompt goes, got {template!r}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        check_question(template, batch_size)
         self.name = name
         self._vlm, self._template, self._read, self._batch_size = vlm, template, read, batch_size
 

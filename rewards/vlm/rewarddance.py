@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from diffalign.rewards.base import Metadata, Reward
+from diffalign.rewards.base import Metadata
 from diffalign.rewards.scopes import AnchoredReward, PairwiseReward
 from diffalign.rewards.vlm.local import LocalVLM
-from diffalign.rewards.vlm.logit import fill, short_name, yes_readout
+from diffalign.rewards.vlm.logit import check_question, fill, short_name, yes_readout
 
 PAIR_QUESTION = (
     "Two images were made for the same description.\nDescription: {prompt}\n"
     "What counts: {principle}\nIs the first image better than the second one? Please answer yes or no."
 )
+MODEL = "Qwen/Qwen2.5-VL-7B-Instruct"
+WEIGHTS = ((MODEL, "config.json"),)
+LICENCE = "that of the model (Qwen2.5-VL-7B: Apache-2.0); RewardDance's own InternVL weights are not released"
 PRINCIPLE = "that the image shows what is described, and that it looks right and good"
 
 
@@ -28,7 +31,15 @@ class YesJudge:
 
     differentiable = True
 
-    def __init__(self, vlm: LocalVLM, name: str, *, template: str = PAIR_QUESTION, principle: str = PRINCIPLE) -> None:
+    def __init__(
+        self,
+        vlm: LocalVLM,
+        name: str,
+        *,
+        template: str = PAIR_QUESTION,
+        principle: str = PRINCIPLE,
+        batch_size: int = 8,
+    ) -> None:
         """Wraps a model.
 
         Args:
@@ -36,85 +47,75 @@ class YesJudge:
             name: Name in logs.
             template: Question with `{prompt}`, and `{principle}` where wanted.
             principle: What makes an image better.
+            batch_size: Most pairs asked about at once.
 
         Raises:
-            ValueError: If the template lacks `{prompt}`.
+            ValueError: If the template lacks `{prompt}`, or batch_size is below 1.
         """
-        if "{prompt}" not in template:
-            raise ValueError(f"a template needs {{prompt}} where the prompt goes, got {template!r}")
+        check_question(template, batch_size)
         self.name = name
         self.vlm = vlm
         self._template = fill(template, principle=principle)
         self._read = yes_readout(vlm)
+        self._batch_size = batch_size
+
+    @classmethod
+    def load(cls, model: str, *, dtype: torch.dtype | str = "auto", **options: Any) -> Self:
+        """Loads a model.
+
+        Args:
+            model: Hub id or folder of a chat model that takes two images.
+            dtype: Of the weights.
+            **options: Further arguments of the class.
+
+        Raises:
+            MissingWeights: If the model's files are not to be had.
+        """
+        return cls(LocalVLM.load(model, dtype=dtype), f"rewarddance_{short_name(model)}", **options)
 
     def compare(
         self, images_a: Tensor, images_b: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]
     ) -> Tensor:
         """P(first better), `(P,)`, of pairs `(P, 3, H, W)`; one order only, whoever asks turns them round."""
         texts = [self.vlm.question(fill(self._template, prompt=prompt), images=2) for prompt in prompts]
-        return self._read(self.vlm.next_logits([images_a, images_b], texts)).to(images_a.device)
+        wins = []
+        for start in range(0, len(texts), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            wins.append(self._read(self.vlm.next_logits([images_a[part], images_b[part]], texts[part])))
+        return torch.cat(wins).to(images_a.device)
 
 
 class RewardDance(AnchoredReward):
     """P(yes) that an image beats its reference, `metadata["reference_image"]`, both orders averaged."""
 
     differentiable = True
-    weights = (("Qwen/Qwen2.5-VL-7B-Instruct", "config.json"),)
-    licence = "of the model that is named; RewardDance's own InternVL weights are not released"
+    licence = LICENCE
+    weights = WEIGHTS
 
-    def __init__(self, judge: YesJudge) -> None:
-        """Wraps a judge; `rewarddance` loads one."""
-        super().__init__(judge)
-        self._model = judge.vlm
+    def __init__(self, model: str = MODEL, *, dtype: torch.dtype | str = "auto", **options: Any) -> None:
+        """Loads a model; arguments and errors as for `YesJudge.load`."""
+        self._judge_model = YesJudge.load(model, dtype=dtype, **options)
+        super().__init__(self._judge_model)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> RewardDance:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Moves the model."""
-        self._model.to(device, dtype)
+        self._judge_model.vlm.to(device, dtype)
         return self
 
 
 class GroupDance(PairwiseReward):
-    """Mean P(yes) of an image against the rest of its group, both orders averaged."""
+    """Mean P(yes) that an image beats the others of its group, both orders averaged."""
 
     differentiable = True
-    licence = RewardDance.licence
+    licence = LICENCE
+    weights = WEIGHTS
 
-    def __init__(self, judge: YesJudge, *, pairs_per_call: int = 8) -> None:
-        """Wraps a judge."""
-        super().__init__(judge, pairs_per_call=pairs_per_call)
-        self._model = judge.vlm
+    def __init__(self, model: str = MODEL, *, dtype: torch.dtype | str = "auto", **options: Any) -> None:
+        """Loads a model; arguments and errors as for `YesJudge.load`."""
+        self._judge_model = YesJudge.load(model, dtype=dtype, **options)
+        super().__init__(self._judge_model)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> GroupDance:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Moves the model."""
-        self._model.to(device, dtype)
+        self._judge_model.vlm.to(device, dtype)
         return self
-
-
-def rewarddance(
-    model: str = "Qwen/Qwen2.5-VL-7B-Instruct",
-    *,
-    against: Literal["reference", "group"] = "reference",
-    template: str = PAIR_QUESTION,
-    principle: str = PRINCIPLE,
-    dtype: torch.dtype | str = "auto",
-) -> RewardDance:
-    """Loads a model as a judge of pairs.
-
-    Args:
-        model: Hub id or folder of a chat model that takes two images.
-        against: `reference`: `metadata["reference_image"]`, pointwise; `group`: the other images of the prompt.
-        template: Question with `{prompt}`, and `{principle}` where wanted.
-        principle: What makes an image better.
-        dtype: Of the weights.
-
-    Raises:
-        MissingWeights: If the model's files are not to be had.
-        ValueError: If an argument is outside its choices.
-    """
-    if against not in ("reference", "group"):
-        raise ValueError(f"against {against!r} is unknown; valid: reference, group")
-    judge = YesJudge(
-        LocalVLM.load(model, dtype=dtype), f"rewarddance_{short_name(model)}", template=template, principle=principle
-    )
-    made: Reward = RewardDance(judge) if against == "reference" else GroupDance(judge)
-    return made  # type: ignore[return-value]

@@ -1,0 +1,241 @@
+"""A vision-language model behind an OpenAI-compatible server as a reward: vLLM, SGLang, Ollama, a hosted model.
+
+What the server does not answer is NaN and counted; what no retry can mend (a wrong key, address or model) is an error.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import inspect
+import io
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffalign.rewards.base import Metadata, Reward
+from diffalign.rewards.vlm import chat
+from diffalign.rewards.vlm.logit import FIGURE_QUESTION, check_question, fill
+from diffalign.rewards.vlm.parsers import PARSERS, Parser
+
+logger = logging.getLogger(__name__)
+
+SECRETS = re.compile(r"key|token|secret|password|authorization|bearer", re.IGNORECASE)
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def png_url(image: Tensor) -> str:
+    """An image `(3, H, W)` in [0, 1] as a PNG data URL, 8 bits."""
+    pixels = (image.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(buffer, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def refuse(unknown: Mapping[str, object], known: Sequence[str]) -> None:
+    """Raises a ValueError on arguments that do not exist; a secret among them is never repeated."""
+    for name in unknown:
+        if SECRETS.search(name):
+            raise ValueError(
+                f"{name} does not belong into a configuration, which is saved with every run: put the key into the "
+                f"environment variable {chat.KEY_ENV} (or name another one with key_env)"
+            )
+        if "url" in name or "endpoint" in name or "base" in name:
+            raise ValueError(
+                f"{name} is not set here: put the server's address into the environment variable {chat.URL_ENV} (or "
+                "name another one with url_env)"
+            )
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; valid: {', '.join(known)}"
+        raise ValueError(f"unknown argument {name!r}{hint}")
+
+
+class ChatClient:
+    """Many questions to a server at once, each within its deadline, with a count of those that came to nothing."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        url_env: str = chat.URL_ENV,
+        key_env: str = chat.KEY_ENV,
+        concurrency: int = 8,
+        timeout: float = 60.0,
+        retries: int = 3,
+        backoff: float = 1.0,
+        **unknown: object,
+    ) -> None:
+        """Says where and how to ask.
+
+        Args:
+            model: The model's name on the server.
+            url_env: Environment variable with the server's address, such as `http://localhost:8000/v1`.
+            key_env: Environment variable with the key; unset: none is sent.
+            concurrency: Most questions at once.
+            timeout: Seconds for one attempt in all.
+            retries: Further attempts.
+            backoff: Seconds before the second attempt; doubles each time.
+            **unknown: Nothing else; a key or an address here is refused.
+
+        Raises:
+            ValueError: If an argument is unknown, is a secret, or is outside its range.
+        """
+        refuse(unknown, [name for name in inspect.signature(ChatClient).parameters if name != "unknown"])
+        for name, variable in (("url_env", url_env), ("key_env", key_env)):
+            if not VARIABLE.fullmatch(variable):
+                raise ValueError(f"{name} is the name of an environment variable, not its content")
+        if concurrency < 1 or timeout <= 0 or retries < 0 or backoff < 0:
+            raise ValueError(
+                f"concurrency >= 1, timeout > 0, retries >= 0 and backoff >= 0, got {concurrency}, {timeout}, "
+                f"{retries} and {backoff}"
+            )
+        self.model = model
+        self.failures: Counter[str] = Counter()
+        self._concurrency = concurrency
+        self._options: dict[str, Any] = {
+            "url_env": url_env, "key_env": key_env, "timeout": timeout, "retries": retries, "backoff": backoff,
+        }  # fmt: skip
+
+    def ask(
+        self, images: Sequence[Sequence[Tensor]], questions: Sequence[str], parser: Parser, who: str
+    ) -> list[float]:
+        """Asks every question about its images `(3, H, W)`; NaN where there is no answer."""
+        chat.endpoint(self._options["url_env"])
+        failed: Counter[str] = Counter()
+
+        def one(shown: Sequence[Tensor], question: str) -> float:
+            try:
+                return parser.read(chat.complete(self._payload(shown, question, parser), **self._options))
+            except chat.NoAnswer as failure:
+                failed[failure.cause] += 1
+                logger.debug("%s: %s", who, failure)
+                return float("nan")
+
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            answers = list(pool.map(one, images, questions))
+        if failed:
+            self.failures += failed
+            causes = ", ".join(f"{cause} {count}" for cause, count in sorted(failed.items()))
+            logger.warning("%s could not score %d of %d: %s", who, failed.total(), len(answers), causes)
+        return answers
+
+    def _payload(self, shown: Sequence[Tensor], question: str, parser: Parser) -> dict[str, Any]:
+        """Body of one request."""
+        content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": png_url(image)}} for image in shown]
+        content.append({"type": "text", "text": question})
+        turn = {"role": "user", "content": content}
+        return {"model": self.model, "messages": [turn], "temperature": 0, **parser.request}
+
+
+def make_parser(parser: str | Parser, options: Mapping[str, Any] | None = None) -> Parser:
+    """A parser by name and its arguments.
+
+    Raises:
+        ValueError: If the name is unknown or does not take the arguments.
+    """
+    if isinstance(parser, Parser):
+        return parser
+    if parser not in PARSERS:
+        raise ValueError(f"parser {parser!r} is unknown; valid: {', '.join(PARSERS)}")
+    factory: Callable[..., Parser] = PARSERS[parser]
+    try:
+        inspect.signature(factory).bind(**(options or {}))
+    except TypeError as error:
+        raise ValueError(f"parser {parser!r} does not take {dict(options or {})}: {error}") from error
+    return factory(**(options or {}))
+
+
+class RemoteVLM(Reward):
+    """One question per image to a server."""
+
+    needs = frozenset({"prompt"})
+    licence = "that of the model on the server"
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        template: str = FIGURE_QUESTION,
+        parser: str | Parser = "yes",
+        parser_options: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **client: Any,
+    ) -> None:
+        """Says what to ask.
+
+        Args:
+            model: The model's name on the server.
+            template: Question with `{prompt}`.
+            parser: `yes`, `grade`, `number` or `choice`; see `diffalign.rewards.vlm.parsers`.
+            parser_options: Its arguments.
+            name: Name in logs; default `remote_<parser>_<model>`.
+            **client: `url_env`, `key_env`, `concurrency`, `timeout`, `retries`, `backoff`; see `ChatClient`.
+
+        Raises:
+            ValueError: If an argument is unknown, is a secret, or is outside its range.
+        """
+        check_question(template, 1)
+        self._client = ChatClient(model, **client)
+        self._parser = make_parser(parser, parser_options)
+        self._template = template
+        self.range = self._parser.range
+        self.name = name or f"remote_{self._parser.name}_{model.rsplit('/', 1)[-1].lower()}"
+
+    @property
+    def failures(self) -> Counter[str]:
+        """How many images were not scored so far, by cause."""
+        return self._client.failures
+
+    def __call__(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]) -> Tensor:
+        """Scores `(B,)` of images `(B, 3, H, W)` in [0, 1]; NaN where the server gave no answer."""
+        questions = [fill(self._template, prompt=prompt) for prompt in prompts]
+        answers = self._client.ask([[image] for image in images], questions, self._parser, self.name)
+        return torch.tensor(answers, dtype=torch.float32, device=images.device)
+
+    def self_test(self) -> None:
+        """Asks the server about one grey image.
+
+        Raises:
+            ValueError: If it does not answer.
+        """
+        before = self.failures.total()
+        self(torch.full((1, 3, 64, 64), 0.5), ["a grey square"], [{}])
+        if self.failures.total() > before:
+            raise ValueError(f"{self.name}: the server gave no usable answer ({dict(self.failures)})")
+
+
+class RemoteJudge:
+    """Pairs judged by a server: the probability that the first image is the better one."""
+
+    def __init__(self, model: str, *, template: str, parser: Parser, name: str | None = None, **client: Any) -> None:
+        """Says what to ask.
+
+        Args:
+            model: The model's name on the server.
+            template: Question about two images, with `{prompt}`.
+            parser: Whose values are in [0, 1], 1 for the first image.
+            name: Name in logs.
+            **client: See `ChatClient`.
+
+        Raises:
+            ValueError: If an argument is unknown, is a secret, or is outside its range.
+        """
+        check_question(template, 1)
+        self.name = name or f"remote_pair_{model.rsplit('/', 1)[-1].lower()}"
+        self.client = ChatClient(model, **client)
+        self._template, self._parser = template, parser
+
+    def compare(
+        self, images_a: Tensor, images_b: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]
+    ) -> Tensor:
+        """P(first better), `(P,)`, NaN without an answer, of pairs `(P, 3, H, W)`."""
+        shown = [[a, b] for a, b in zip(images_a, images_b, strict=True)]
+        answers = self.client.ask(shown, [fill(self._template, prompt=p) for p in prompts], self._parser, self.name)
+        return torch.tensor(answers, dtype=torch.float32, device=images_a.device)
