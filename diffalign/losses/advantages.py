@@ -126,8 +126,7 @@ def has_spread(rewards: Tensor, *, mask: Tensor | None = None, tol: float = 0.0)
 
     The others have zero advantage under every in-group centring: Flow-GRPO drops their samples, DanceGRPO keeps them.
     """
-    mask = usable(rewards, mask)
-    rewards = as_float(rewards.detach())
+    mask, rewards = usable(rewards, mask), as_float(rewards)
     high = torch.where(mask, rewards, -torch.inf).amax(1)
     return mask.any(1) & (high - _lowest(rewards, mask)[:, 0] > tol)
 

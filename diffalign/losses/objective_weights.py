@@ -118,8 +118,7 @@ def aligned(gram: Tensor, target: Tensor) -> Tensor:
     rows = torch.cat([torch.eye(k).to(products), products / products.abs().amax(1, keepdim=True).clamp(min=1e-300)])
     active = rows[torch.tensor(list(combinations(range(2 * k), k - 1)), dtype=torch.long)]
     system = torch.cat([rows.new_ones(len(active), 1, k), active], 1)
-    corners, info = torch.linalg.solve_ex(system, torch.eye(k).to(rows)[:, :1].expand(len(active), k, 1))
-    corners = corners[..., 0]
+    corners, info = torch.linalg.solve_ex(system, torch.eye(k).to(rows)[0].expand(len(active), k))
     allowed = (info == 0) & (corners @ rows.T >= -1e-9).all(1)
     value = torch.where(allowed, corners @ gain, -torch.inf)
     if not value.max() > 0:

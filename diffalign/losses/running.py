@@ -55,17 +55,17 @@ def running_advantage(
         )
     if not 1 <= min_count <= buffer_size:
         raise ValueError(f"min_count must lie in 1..buffer_size, got {min_count} with buffer_size {buffer_size}")
-    values = rewards.detach().double().tolist()
+    values = rewards.double().tolist()
     scored = [i for i, finite in enumerate(torch.isfinite(rewards).tolist()) if finite]
     batch = [values[i] for i in scored]
     new = dict(history)
     for i in scored:
         new[prompts[i]] = [*new.get(prompts[i], []), values[i]][-buffer_size:]
     seen = {prompts[i] for i in scored}
-    moments = {prompt: _mean_std(new[prompt]) for prompt in seen if len(new[prompt]) >= min_count}
-    overall = _mean_std(batch) if batch else (0.0, 0.0)
+    moments = dict.fromkeys(seen, _mean_std(batch)) if batch else {}
+    moments |= {prompt: _mean_std(new[prompt]) for prompt in seen if len(new[prompt]) >= min_count}
     adv = torch.zeros(len(values), dtype=torch.float64)
     for i in scored:
-        mean, std = moments.get(prompts[i], overall)
+        mean, std = moments[prompts[i]]
         adv[i] = (values[i] - mean) / (std + eps)
     return new, adv.to(rewards.device, as_float(rewards).dtype)

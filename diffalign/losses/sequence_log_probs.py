@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from diffalign.losses.checks import check_same_shape
 from diffalign.losses.linear_log_prob import linear_log_prob
 
-IGNORED = -100
-
 # What some families do to their logits after the linear layer, by its name in the configuration.
 AFTER_THE_HEAD = (
     "final_logit_softcapping",
@@ -35,7 +33,7 @@ def _head(model: Any) -> nn.Linear:
             "take log-probs from the model's logits instead"
         )
     changes = {name: getattr(model.config, name, None) for name in AFTER_THE_HEAD}
-    changes = {name: value for name, value in changes.items() if value not in (None, 1, 1.0)}
+    changes = {name: value for name, value in changes.items() if value not in (None, 1)}
     if changes:
         raise ValueError(f"this model changes its logits after the head ({changes}); take log-probs from its logits")
     return head
@@ -64,7 +62,5 @@ def sequence_log_probs(
     head = _head(model)
     hidden = model.get_decoder()(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)[0]
     chosen = (completion_mask * attention_mask)[:, 1:].bool()
-    labels = torch.where(chosen, input_ids[:, 1:], IGNORED)
-    return linear_log_prob(
-        hidden[:, :-1], head.weight, labels, bias=head.bias, temperature=temperature, ignore_index=IGNORED
-    )
+    labels = torch.where(chosen, input_ids[:, 1:], -100)  # which linear_log_prob leaves out
+    return linear_log_prob(hidden[:, :-1], head.weight, labels, bias=head.bias, temperature=temperature)

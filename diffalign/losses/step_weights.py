@@ -51,4 +51,4 @@ def guard_weights(std: Tensor, dt: Tensor, mask: Tensor | None = None) -> Tensor
     mean(1/|dt|).
     """
     std, dt, valid = _steps(std, dt, mask)
-    return _normalised(1 / torch.where(valid, dt.abs(), torch.ones_like(dt)), valid)
+    return _normalised(torch.where(valid, dt.abs(), torch.ones_like(dt)).reciprocal(), valid)

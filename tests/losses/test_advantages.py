@@ -19,6 +19,17 @@ def rewards(*rows: list[float]) -> Tensor:
     return torch.tensor(rows, dtype=F64)
 
 
+def test_a_pair_is_compared_with_each_other() -> None:
+    r = rewards([1, 4])
+    assert A.loo_center(r, torch.ones(1, 2, dtype=torch.bool)).tolist() == [[4, 1]]
+    assert A.group_advantage(r, center=A.loo_center, scale=A.no_scale).tolist() == [[-3, 3]]
+
+
+def test_eps_is_a_millionth_by_default() -> None:
+    expected = 1e-6 / (2**0.5 * 1e-6 + 1e-6)  # unbiased std of 0 and 2e-6
+    assert A.group_advantage(rewards([0, 2e-6]))[0].tolist() == pytest.approx([-expected, expected])
+
+
 @pytest.mark.parametrize(
     ("center", "scale", "expected"),
     [
@@ -102,6 +113,7 @@ def test_eps_stands_outside_the_root_and_clip_bounds_the_result() -> None:
     assert A.group_advantage(rewards([0, 2]), scale=POPULATION, eps=1.0)[0].tolist() == [-0.5, 0.5]
     assert A.group_advantage(rewards([0, 0, 0, 8]), scale=A.no_scale, clip=5.0)[0].tolist() == [-2, -2, -2, 5]
     assert A.group_advantage(rewards([0, 9, 9, 9]), scale=A.no_scale, clip=5.0)[0, 0] == -5
+    assert A.group_advantage(rewards([0, 2]), scale=A.no_scale, clip=0.5)[0].tolist() == [-0.5, 0.5]
 
 
 def test_samples_may_come_in_any_order() -> None:

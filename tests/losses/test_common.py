@@ -24,6 +24,8 @@ def test_values_by_hand() -> None:
     assert common.masked_seq_mean(x, mask).item() == pytest.approx((1.5 + 4) / 2)  # the empty row is left out, not NaN
     assert common.masked_seq_sum(x, mask).item() == pytest.approx((3 + 4) / 2)
     assert common.masked_const(x, mask, norm=10).item() == pytest.approx(0.7)
+    assert common.masked_const(x, mask, norm=0.5).item() == pytest.approx(14)
+    assert common.masked_mean(x, mask * torch.tensor([[0], [1], [0]])).item() == 4
     assert common.row_mean(x, mask).tolist() == pytest.approx([1.5, 4.0, 0.0])
     assert common.row_mean(x).tolist() == pytest.approx([11.0, 38.0, 80.0])
 
@@ -67,6 +69,15 @@ def test_one_value_per_row_even_when_the_batch_is_square() -> None:
     assert torch.equal(common.expand_rows(expected.T, torch.zeros(2, 2)), expected.T)
 
 
+def test_one_value_may_stand_for_a_row_of_any_length_or_of_one() -> None:
+    value = torch.tensor([1.0, 2.0])
+    assert torch.equal(common.expand_rows(value, torch.zeros(2)), value)
+    assert common.expand_rows(value[:, None], torch.zeros(2, 3)).tolist() == [[1, 1, 1], [2, 2, 2]]
+    for like in (torch.zeros(()), torch.zeros(2, 1, 1)):
+        with pytest.raises(ValueError, match=r"\(B,\) or \(B, T\)"):
+            common.expand_rows(value, like)
+
+
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (1, 2), ()])
 def test_rows_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="fit"):
@@ -99,6 +110,8 @@ def test_moments_leave_out_what_was_not_scored_and_do_not_change_their_input() -
     assert (later.n, later.mean) == (3, 3)
     assert common.update_moments(later, torch.tensor([float("nan")])) == later
     assert common.empty_moments().std == 0
+    kept = common.update_moments(first, torch.ones(2, requires_grad=True))
+    assert not any(moment.requires_grad for moment in kept), "a state keeps no graph"
 
 
 def test_per_row_takes_numbers_and_rows_and_keeps_the_gradient() -> None:

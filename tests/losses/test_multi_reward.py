@@ -41,6 +41,12 @@ def test_an_affine_change_of_one_reward_moves_the_sum_but_not_the_per_reward_for
     assert (summed[0] - summed[1]).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("combine", [advantage_of_sum, sum_of_advantages])
+def test_no_gradient_even_if_the_advantage_lets_it_through(combine) -> None:
+    found = combine(two().requires_grad_(), [1.0, 0.5], advantage=lambda rewards, mask=None: 2 * rewards)
+    assert torch.allclose(found, 2 * two()[0] + two()[1]) and not found.requires_grad
+
+
 @pytest.mark.parametrize("center", [mean_center, loo_center])
 def test_centred_advantages_add_and_normalised_ones_do_not(center) -> None:
     linear = partial(group_advantage, center=center, scale=no_scale)

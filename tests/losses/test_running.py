@@ -57,6 +57,25 @@ def test_history_is_pure_and_survives_json() -> None:
     assert torch.equal(resumed[1], running_advantage(first[0], ["b"], rewards[:1], min_count=2)[1])
 
 
+def test_defaults_are_32_rewards_of_which_16_are_needed() -> None:
+    history, _ = running_advantage({}, ["a"] * 33, torch.arange(33.0))
+    assert history == {"a": [float(i) for i in range(1, 33)]}
+    rewards = values(*range(16), 1000)
+    _, alone = running_advantage({}, ["a"] * 16 + ["b"], rewards)
+    assert alone[15].item() == pytest.approx(7.5 / 21.25**0.5)  # variance of 0 to 15
+    _, crowd = running_advantage({}, ["a"] * 15 + ["b", "b"], rewards)
+    assert -0.3 < crowd[0] < crowd[14] < -0.2  # below the 1000 of the other prompt
+
+
+def test_one_entry_may_be_enough_and_eps_is_added() -> None:
+    _, adv = running_advantage({}, ["a", "b"], values(3, 5), min_count=1)
+    assert adv.tolist() == [0, 0]
+    _, adv = running_advantage({}, ["a", "a"], values(3, 5), min_count=1, eps=1.0)
+    assert adv.tolist() == [-0.5, 0.5]
+    with pytest.raises(ValueError, match="min_count"):
+        running_advantage({}, ["a"], values(1), min_count=0)
+
+
 def test_groups_of_one_learn_from_the_past() -> None:
     history: dict[str, list[float]] = {}
     for step in range(20):

@@ -56,8 +56,8 @@ def _mixture(ratio: float, weights: Sequence[float], history: int) -> list[float
     past = list(weights)[:history]
     if len(past) < history:
         raise ValueError(f"{history} past policies need a weight each, got {list(weights)}")
-    total = sum(past) or 1.0
-    return [ratio if history else 1.0] + [(1 - ratio) * weight / total for weight in past]
+    total = sum(past)
+    return [ratio] + [(1 - ratio) * weight / total for weight in past] if total else [1.0, *past]
 
 
 @recipe("mnpo", ratio=1 / 3, eta=0.0075, weights=(1.0, 0.0))

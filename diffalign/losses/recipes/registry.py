@@ -60,7 +60,7 @@ def get(id: str) -> Recipe:
         ValueError: no recipe has this id; the message names the nearest ones.
     """
     if id not in _recipes:
-        near = difflib.get_close_matches(id, _recipes, n=3)
+        near = difflib.get_close_matches(id, _recipes)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise ValueError(f"no objective is named {id!r}{hint}. diffalign.losses.recipes.names() lists them")
     return _recipes[id]

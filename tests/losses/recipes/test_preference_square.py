@@ -71,6 +71,7 @@ def test_mnpo_renormalises_and_starts_without_a_history() -> None:
     spread = mnpo(LW, LK, past_w, past_k, weights=(1, 3), eta=0.5)
     assert spread.item() == pytest.approx((-5.9166667 + 3.1666667 - 1) ** 2, abs=1e-5)
     assert torch.allclose(mnpo(LW, LK, REFS_W, REFS_K, weights=(0.0,)), alone)
+    assert torch.allclose(mnpo(LW, LK, REFS_W, REFS_K, weights=(0.0,), ratio=0.0), alone)
 
 
 def test_mnpo_sums_over_tokens() -> None:

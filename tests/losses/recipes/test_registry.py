@@ -20,6 +20,8 @@ def test_every_recipe_is_claimed_by_the_ledger() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(ValueError, match="no objective is named 'no-such-method'"):
         recipes.get("no-such-method")
+    with pytest.raises(ValueError, match="'simmpo'; nearest: simpo"):
+        recipes.get("simmpo")
 
 
 def test_a_name_is_taken_once_and_stands_in_the_ledger() -> None:
