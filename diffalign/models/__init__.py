@@ -7,6 +7,7 @@ from diffalign.models.stable_diffusion import StableDiffusionAdapter
 from diffalign.models.stable_diffusion_3 import StableDiffusion3Adapter
 from diffalign.models.trainable import (
     Reference,
+    Shadow,
     add_lora,
     has_lora,
     load_lora,
@@ -22,6 +23,7 @@ __all__ = [
     "Adapter",
     "Meter",
     "Reference",
+    "Shadow",
     "StableDiffusion3Adapter",
     "StableDiffusionAdapter",
     "adapt",

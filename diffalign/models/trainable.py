@@ -138,6 +138,59 @@ class Reference:
             load_trainable_state(self.adapter, trained)
 
 
+class Shadow:
+    """A second set of the trained weights: the policy that sampled, or an average of past ones.
+
+    Works alike for a LoRA (where it is a second adapter's worth of memory) and for all weights.
+
+    Args:
+        adapter: the model; the shadow starts as a copy of what is trained.
+    """
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.parameters = trainable_parameters(adapter)
+        self.held = [p.detach().clone() for p in self.parameters]
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """The shadow answers inside, the trained policy after it.
+
+        Weights are exchanged, not copied. No graph of the trained policy may be open: it would go back through the
+        wrong weights.
+        """
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for i, parameter in enumerate(self.parameters):
+            parameter.data, self.held[i] = self.held[i], parameter.data
+
+    @torch.no_grad()
+    def average(self, decay: float) -> None:
+        """``shadow <- decay shadow + (1 - decay) policy``; decay 0 copies."""
+        for held, parameter in zip(self.held, self.parameters, strict=True):
+            held.mul_(decay).add_(parameter.detach(), alpha=1 - decay)
+
+    def state_dict(self) -> list[Tensor]:
+        """CPU copies of the shadow's weights."""
+        return [held.detach().cpu().clone() for held in self.held]
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Sequence[Tensor]) -> None:
+        """Put `state_dict` back.
+
+        Raises:
+            ValueError: another number of weights, or other shapes.
+        """
+        if [tuple(t.shape) for t in state] != [tuple(held.shape) for held in self.held]:
+            raise ValueError(f"the saved old policy has {len(state)} weights that do not fit the {len(self.held)} here")
+        for held, saved in zip(self.held, state, strict=True):
+            held.copy_(saved)
+
+
 def save_trained(adapter: Adapter, folder: str | Path) -> Path:
     """Write what was trained in the form diffusers loads.
 

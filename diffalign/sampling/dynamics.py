@@ -127,7 +127,7 @@ class Dynamics:
         ones = (1,) * (like.dim() - 1)
         if isinstance(k, int):
             return torch.full((1, *ones), float(table[k]), dtype=like.dtype, device=like.device)
-        return table.to(k.device)[k].to(like.dtype).reshape(-1, *ones)
+        return table[k.cpu()].to(device=like.device, dtype=like.dtype).reshape(-1, *ones)
 
     def _mean(
         self, output: Tensor, k: int | Tensor, x: Tensor, x0_prev: Tensor | None

@@ -7,10 +7,15 @@ from typing import Any
 from diffalign.config import RunConfig
 from diffalign.trainers.base import BaseTrainer
 from diffalign.trainers.evaluation import evaluate_policy
+from diffalign.trainers.forward_process import AWMTrainer, NFTTrainer
 from diffalign.trainers.policy_gradient import PolicyGradientTrainer
 from diffalign.trainers.preflight import Check, preflight
 
-METHODS: dict[str, type[BaseTrainer]] = {"policy_gradient": PolicyGradientTrainer}
+METHODS: dict[str, type[BaseTrainer]] = {
+    "policy_gradient": PolicyGradientTrainer,
+    "nft": NFTTrainer,
+    "awm": AWMTrainer,
+}
 """args.method -> trainer."""
 
 
@@ -20,4 +25,14 @@ def Trainer(model: Any = None, args: RunConfig | None = None, **kwargs: Any) -> 
     return METHODS[args.method](model, args, **kwargs)
 
 
-__all__ = ["METHODS", "BaseTrainer", "Check", "PolicyGradientTrainer", "Trainer", "evaluate_policy", "preflight"]
+__all__ = [
+    "METHODS",
+    "AWMTrainer",
+    "BaseTrainer",
+    "Check",
+    "NFTTrainer",
+    "PolicyGradientTrainer",
+    "Trainer",
+    "evaluate_policy",
+    "preflight",
+]

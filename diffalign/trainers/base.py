@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from diffalign.config import RunConfig, check_ranges, save_config
 from diffalign.data.prompts import read_prompts
-from diffalign.models import Adapter, Reference, adapt, load_policy, trainable_parameters
+from diffalign.models import Adapter, Reference, Shadow, adapt, load_policy, trainable_parameters
 from diffalign.rewards.scoring import count_failures, score
 from diffalign.sampling import StepPlan, rollout
 from diffalign.trainers import setup, trained
@@ -38,7 +39,8 @@ RewardSource = str | Callable[..., Any]
 class BaseTrainer(ABC):
     """Trains a policy on rewards of its own images.
 
-    A method overrides `plan`, `feedback` and `losses`, nothing else.
+    A method overrides `plan`, `feedback` and `losses`, nothing else; `samples_with_old` says that roll-outs come from
+    the averaged (old) policy.
 
     Args:
         model: a diffusers pipeline, an adapter, or a name, folder or hub id; default as args say.
@@ -52,6 +54,8 @@ class BaseTrainer(ABC):
     Raises:
         ValueError: anything in model, data, rewards or configuration that could not train, before any work is done.
     """
+
+    samples_with_old: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class BaseTrainer(ABC):
         self.total_steps = rollouts * self.steps_per_rollout
         self.optimisation = Optimisation(self.parameters, self.args, self.total_steps, self.accelerator)
         self.ema = trained.make_ema(self.parameters, self.args)
+        self.old = Shadow(self.policy) if self.samples_with_old or self.args.beta_old > 0 else None
         self.state = TrainerState()
         self.clock = Clock()
         self.folder = Path(self.args.output_dir)
@@ -172,7 +177,8 @@ class BaseTrainer(ABC):
         pieces = [roots for update in updates for roots in update]
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         mine = {}
-        with torch.no_grad(), self.clock.phase("rollout"), self.policy.meter.phase("rollout"):
+        sampler = self.old.active() if self.old is not None and self.samples_with_old else nullcontext()
+        with torch.no_grad(), sampler, self.clock.phase("rollout"), self.policy.meter.phase("rollout"):
             for number in range(rank, len(pieces), world):
                 mine[number] = self._roll_out(listed, plan, pieces[number])
         with self.clock.phase("reward"):
@@ -192,6 +198,8 @@ class BaseTrainer(ABC):
                 if bar is not None:
                     bar.update(1)
                     bar.set_postfix(reward=f"{self._mean_reward(batch):.3f}", refresh=False)
+        if self.old is not None:
+            self.old.average(trained.old_decay(self.args, self.state.step))
 
     def _update_once(self, batch: Batch, feedback: Any, numbers: Iterable[int], chunk: Tensor) -> None:
         dropout = trained.dropout(self.policy, self.args.seed, self.state.step)
@@ -223,7 +231,7 @@ class BaseTrainer(ABC):
             run_seed=self.args.seed,
             branches=[listed.branches[int(i)] for i in roots],
             negative_prompt=self.args.negative_prompt,
-            keep_means=self.args.ratio == "guard",
+            keep_means=self.args.ratio == "guard" or self.args.trust_region == "kl_mask",
         )
         return MicroBatch(listed.sample_rows(roots), trajectory)
 

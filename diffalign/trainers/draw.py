@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from diffalign.config import RunConfig
-from diffalign.sampling import noise_key
+from diffalign.sampling import Dwell, constant_dwell, dwelling, exponential_dwell, linear_dwell, noise_key
 
 Record = Mapping[str, Any]
 """{"prompt": str, "metadata": dict}."""
 
-PROMPTS, SEEDS, ORDER, WINDOW = range(4)
+PROMPTS, SEEDS, ORDER, WINDOW, STEPS, LEVELS, FORWARD = range(7)
 """Streams of random numbers; each draw names its own, so that one never shifts another."""
 
 
@@ -93,13 +93,53 @@ def window_starts(config: RunConfig) -> range:
     """Every step at which a window may start; without a window just 0."""
     size = config.sde_window_size or config.num_inference_steps
     low, high = config.sde_window_range or [0, max(config.num_inference_steps - size, 1)]
-    return range(low, max(high, low + 1))
+    stride = 1 if config.sde_window_schedule == "random" else config.sde_window_stride
+    return range(low, max(high, low + 1), stride)
+
+
+DWELLS: dict[str, Dwell] = {"progressive": constant_dwell, "decay": linear_dwell, "exp_decay": exponential_dwell}
+"""sde_window_schedule -> how long the window stays; `random` draws instead."""
 
 
 def window_start(config: RunConfig, index: int) -> int:
-    """First stochastic step of roll-out `index` (uniform in `window_starts`), one for all of its samples."""
+    """First stochastic step of roll-out `index`, one for all of its samples: drawn, or in the schedule's order."""
     starts = window_starts(config)
-    return starts[int(torch.randint(len(starts), (1,), generator=stream(config.seed, WINDOW, index)))]
+    if config.sde_window_schedule == "random":
+        return starts[int(torch.randint(len(starts), (1,), generator=stream(config.seed, WINDOW, index)))]
+    dwell = DWELLS[config.sde_window_schedule]
+    return dwelling(index, starts, config.num_inference_steps, config.sde_window_every, dwell)
+
+
+def step_choice(config: RunConfig, index: int, samples: int, steps: int, count: int) -> Tensor:
+    """(samples, count) long: which of `steps` recorded steps each sample trains, in its own order (DanceGRPO)."""
+    keys = torch.rand(samples, steps, generator=stream(config.seed, STEPS, index))
+    return keys.argsort(1)[:, :count]
+
+
+def levels(config: RunConfig, step: int, seeds: Sequence[int], branches: Sequence[int]) -> Tensor:
+    """(B, n) step indices whose noise levels each sample is trained at, in one update.
+
+    The first `timestep_fraction` of the T steps is cut into n parts with one draw from each (AWM), or n of a random
+    `timestep_fraction` are taken (DiffusionNFT); a function of seed, update and sample alone.
+
+    Args:
+        config: the run configuration.
+        step: optimiser step.
+        seeds: (B,) seeds of x_T.
+        branches: (B,) keys that tell samples of one seed apart.
+    """
+    total = config.num_inference_steps
+    pool = max(int(total * config.timestep_fraction + 1e-9), 1)
+    count = config.train_timesteps or pool
+    rows = []
+    for seed, branch in zip(seeds, branches, strict=True):
+        generator = torch.Generator().manual_seed(noise_key(config.seed, LEVELS, step, seed, branch))
+        if config.timestep_selection == "random":
+            rows.append(torch.randperm(total, generator=generator)[:count])
+        else:
+            edges = torch.linspace(0, pool, count + 1).floor()
+            rows.append((edges[:-1] + torch.rand(count, generator=generator) * edges.diff()).long())
+    return torch.stack(rows)
 
 
 def _choose(config: RunConfig, records: Sequence[Record], index: int) -> list[int]:

@@ -48,6 +48,8 @@ class TrainerState:
             tensors = {"optimisation": trainer.optimisation.state_dict(), "rng": torch.get_rng_state()}
             if trainer.ema is not None:
                 tensors["ema"] = trainer.ema.state_dict()
+            if trainer.old is not None:
+                tensors["old"] = trainer.old.state_dict()
             state = {"trainer": asdict(self), "config": asdict(trainer.args)}
             save_checkpoint(
                 trainer.folder, self.step, weights=trainable_state(trainer.policy), tensors=tensors, state=state
@@ -69,6 +71,8 @@ class TrainerState:
         if trainer.ema is not None:
             trainer.ema.load_state_dict(tensors["ema"])
             trainer.ema.to(trainer.accelerator.device)
+        if trainer.old is not None:
+            trainer.old.load_state_dict(tensors["old"])
         for key, value in state["trainer"].items():
             setattr(self, key, value)
         trainer.log.truncate(self.step)

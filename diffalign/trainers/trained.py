@@ -118,6 +118,14 @@ def make_ema(parameters: list[nn.Parameter], args: RunConfig) -> Any:
     return EMAModel(parameters, decay=args.ema_decay)
 
 
+def old_decay(args: RunConfig, step: int) -> float:
+    """Share of itself that the old policy keeps after a roll-out that ended at this optimiser step.
+
+    DiffusionNFT's three released schedules are (old_decay, rate, start) = (0, -, 0), (.5, .001, 0), (.999, .0075, 75).
+    """
+    return min(max(step - args.old_decay_start, 0) * args.old_decay_rate, args.old_decay)
+
+
 @contextmanager
 def averaged(ema: Any, parameters: list[nn.Parameter]) -> Iterator[None]:
     """The parameters hold their averages inside, and the trained values again after it."""

@@ -8,6 +8,7 @@ from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
 
 from diffalign.models import (
     Reference,
+    Shadow,
     adapt,
     add_lora,
     has_lora,
@@ -139,3 +140,39 @@ def test_state_round_trip_and_refusal():
     add_lora(other, rank=4, alpha=8)
     with pytest.raises(ValueError, match="another model or configuration"):
         load_trainable_state(other, state)
+
+
+@pytest.mark.parametrize("lora", [True, False])
+def test_a_shadow_answers_inside_and_the_policy_after_it(lora):
+    policy = adapt(tiny_sd3())
+    if lora:
+        add_lora(policy, rank=4, alpha=8.0)
+    else:
+        train_all(policy)
+    shadow, before = Shadow(policy), images(policy)
+    disturb(policy)
+    moved = images(policy)
+    assert not torch.equal(moved, before)
+    with pytest.raises(RuntimeError, match="on purpose"), shadow.active():
+        assert torch.equal(images(policy), before)
+        raise RuntimeError("on purpose")
+    assert torch.equal(images(policy), moved)
+
+
+def test_a_shadow_averages_and_comes_back_from_its_state():
+    policy = adapt(tiny_sd3())
+    add_lora(policy, rank=4, alpha=8.0)
+    start = [p.detach().clone() for p in trainable_parameters(policy)]
+    shadow = Shadow(policy)
+    disturb(policy)
+    now = [p.detach().clone() for p in trainable_parameters(policy)]
+    shadow.average(0.25)
+    assert all(torch.allclose(h, 0.25 * a + 0.75 * b) for h, a, b in zip(shadow.held, start, now, strict=True))
+    saved = shadow.state_dict()
+    shadow.average(0.0)
+    assert all(torch.equal(h, b) for h, b in zip(shadow.held, now, strict=True))
+    shadow.load_state_dict(saved)
+    assert all(torch.equal(h, s) for h, s in zip(shadow.held, saved, strict=True))
+    assert not torch.equal(saved[0], now[0])
+    with pytest.raises(ValueError, match="do not fit"):
+        shadow.load_state_dict(saved[1:])
