@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,25 @@ def locate(hub_id: str, file: str, local: str | Path | None = None, *, argument:
         return path
     found = cached(hub_id, file)
     return found if found is not None else _download(hub_id, file, argument)
+
+
+def locate_any(hub_id: str, files: Sequence[str], local: str | Path | None = None, *, argument: str = "path") -> Path:
+    """`locate` for what is published under several names, the preferred one first; what is at hand goes before that.
+
+    Raises:
+        MissingWeights: If none of them is to be had; the message is about the first.
+    """
+    if local is not None:
+        folder = Path(local).expanduser()
+        there = next((file for file in files if (folder / file).is_file()), files[0])
+        return locate(hub_id, there, local, argument=argument)
+    failures = []
+    for file in sorted(files, key=lambda file: cached(hub_id, file) is None):
+        try:
+            return locate(hub_id, file, argument=argument)
+        except MissingWeights as error:
+            failures.append(error)
+    raise failures[0]
 
 
 def _download(hub_id: str, file: str, argument: str) -> Path:
@@ -226,6 +246,19 @@ def from_pretrained(factory: Any, source: str | Path, file: str, *, argument: st
         raise MissingWeights(missing_text(str(source), file, argument, error)) from error
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the table of differences that transformers logs: they are judged here."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 def load_model(
     factory: Any, source: str | Path, *, argument: str = "path", ignore: Sequence[str] = (), **options: Any
 ) -> Any:
@@ -244,8 +277,9 @@ def load_model(
         MissingWeights: If the files are not to be had.
         ValueError: If names or shapes differ from the model's; lists the first differences.
     """
-    options = {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": None, **options}
-    model, info = from_pretrained(factory, source, "model.safetensors", argument=argument, **options)
+    options = {"output_loading_info": True, "ignore_mismatched_sizes": True, **options}
+    with _quiet():
+        model, info = from_pretrained(factory, source, "model.safetensors", argument=argument, **options)
     shapes = {name: f"{tuple(file)} instead of {tuple(own)}" for name, file, own in info["mismatched_keys"]}
     harmless = (*ignore, r"position_ids$")
     compare_keys(info["missing_keys"], info["unexpected_keys"], shapes, source, ignore=harmless)

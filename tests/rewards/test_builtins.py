@@ -1,4 +1,7 @@
-"""Every reward that diffalign itself registers keeps the contract."""
+"""Every reward that diffalign itself registers and that needs no published weights keeps the contract.
+
+Those with weights have tests of their own, on small random models.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ import torch
 from torch import Tensor
 
 import diffalign.rewards as rewards
+from diffalign.rewards import registry
 from diffalign.shapes import prompts, render_batch, sample_scene
 
-BUILT_IN = [entry.name for entry in rewards.entries() if entry.distribution == "diffalign"]
+OWN = [entry for entry in rewards.entries() if entry.distribution == "diffalign"]
+BUILT_IN = [entry.name for entry in OWN if not registry.declaration(entry).weights]
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +62,10 @@ def test_names_tell_variants_apart_and_gradients_are_not_promised(name: str) -> 
     assert not reward.differentiable
     assert len({rewards.get(other).name for other in BUILT_IN}) == len(BUILT_IN)
     assert reward.to("cpu") is reward
+
+
+@pytest.mark.parametrize("entry", OWN, ids=[entry.name for entry in OWN])
+def test_weights_come_with_their_licence_and_files(entry: rewards.Entry) -> None:
+    made = registry.declaration(entry)
+    assert bool(made.licence) == bool(made.weights)
+    assert all("/" in hub_id and file for hub_id, file in made.weights)

@@ -1,0 +1,134 @@
+"""How near are image and prompt in the space of a CLIP model: CLIPScore (Hessel et al. 2021, arXiv 2104.08718) and kin.
+
+The cosine of an image and its prompt depends on the model, so the reward carries the model in its name. Three scalings:
+`cosine` as it is, `percent` (times 100, as tables print it), `clipscore` (2.5 max(cosine, 0), the paper's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from diffalign.rewards.clip_models import ClipModel, load_clip
+from diffalign.rewards.text_features import LengthWarning, TextFeatures
+from diffalign.rewards.vision import BATCH_SIZE, VisionReward
+
+DEFAULT = "openai/clip-vit-large-patch14"
+
+
+def cosine(value: Tensor) -> Tensor:
+    """The cosine itself, `(B,)` in [-1, 1]."""
+    return value
+
+
+def percent(value: Tensor) -> Tensor:
+    """A hundred times the cosine, `(B,)`."""
+    return 100 * value
+
+
+def clipscore(value: Tensor) -> Tensor:
+    """The paper's 2.5 max(cosine, 0), `(B,)`; no gradient below 0."""
+    return 2.5 * value.clamp(min=0)
+
+
+SCALINGS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[float, float]]] = {
+    "cosine": (cosine, (-1.0, 1.0)),
+    "percent": (percent, (-100.0, 100.0)),
+    "clipscore": (clipscore, (0.0, 2.5)),
+}
+"""Scaling of the cosine -> function and range."""
+
+
+class SimilarityReward(VisionReward):
+    """The cosine of each image and its prompt, times a factor."""
+
+    def __init__(
+        self, model: ClipModel, *, factor: float = 1.0, batch_size: int = BATCH_SIZE, checkpoint: bool = False
+    ) -> None:
+        """Wraps a model.
+
+        Args:
+            model: Images and texts to one space.
+            factor: Multiplies the cosine.
+            batch_size: See `VisionReward`.
+            checkpoint: See `VisionReward`.
+        """
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"a CLIP model is a torch module, got {type(model).__name__}")
+        super().__init__(model, batch_size=batch_size, checkpoint=checkpoint)
+        self._model = model
+        self._factor = factor
+        self._texts = TextFeatures(self._encode)
+        self._warn = LengthWarning(self.name, model.context)
+
+    def _encode(self, prompts: list[str]) -> Tensor:
+        """Normalised embeddings `(n, D)` of prompts."""
+        self._warn(prompts, self._model.too_long(prompts))
+        return _direction(self._model.text_features(prompts))
+
+    def score_batch(self, images: Tensor, prompts: list[str]) -> Tensor:
+        """Scaled cosines `(n,)` of images `(n, 3, H, W)` in [0, 1] and prompts."""
+        return self._factor * (_direction(self._model.image_features(images)) * self._texts(prompts)).sum(-1)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SimilarityReward:
+        """Moves the model; remembered prompts are encoded anew."""
+        self._texts.clear()
+        return super().to(device, dtype)
+
+
+def _direction(embedding: Tensor) -> Tensor:
+    """Embeddings `(n, D)` at length 1, in float32 (float64 stays): a half loses the score's third digit."""
+    return functional.normalize(embedding.to(torch.promote_types(embedding.dtype, torch.float32)), dim=-1)
+
+
+class ClipReward(SimilarityReward):
+    """Similarity of image and prompt under any CLIP model."""
+
+    licence = "the model's (OpenAI's CLIP: MIT)"
+    range = (-1.0, 1.0)
+    weights = ((DEFAULT, "model.safetensors"), (DEFAULT, "tokenizer.json"), (DEFAULT, "preprocessor_config.json"))
+
+    def __init__(
+        self,
+        model: str | Path = DEFAULT,
+        pretrained: str | Path | None = None,
+        scaling: str = "cosine",
+        *,
+        batch_size: int = BATCH_SIZE,
+        checkpoint: bool = False,
+    ) -> None:
+        """Loads a model.
+
+        Args:
+            model: Hub id or folder of a model of transformers; a folder with `open_clip_config.json`,
+                `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, or an architecture of open_clip together with `pretrained`.
+            pretrained: Tag or file of weights for an architecture of open_clip.
+            scaling: cosine, percent or clipscore; see the module.
+            batch_size: See `VisionReward`.
+            checkpoint: See `VisionReward`.
+
+        Raises:
+            MissingWeights: If files are not to be had.
+            ValueError: If an argument is outside its choices, or the checkpoint is another model's.
+        """
+        if scaling not in SCALINGS:
+            raise ValueError(f"clip scaling {scaling!r} is unknown; valid: {', '.join(SCALINGS)}")
+        self._scale, self.range = SCALINGS[scaling]
+        self.name = "_".join(["clip", *_label(model, pretrained), *([] if scaling == "cosine" else [scaling])])
+        if (str(model), pretrained) != (DEFAULT, None):
+            self.weights = ()
+        super().__init__(load_clip(model, pretrained), batch_size=batch_size, checkpoint=checkpoint)
+
+    def score_batch(self, images: Tensor, prompts: list[str]) -> Tensor:
+        """Scaled cosines `(n,)`."""
+        return self._scale(super().score_batch(images, prompts))
+
+
+def _label(model: str | Path, pretrained: str | Path | None) -> list[str]:
+    """The model in a reward's name: the last part of a path or hub id, and the tag."""
+    parts = [model] if pretrained is None else [model, pretrained]
+    return [Path(str(part)).name if "/" in str(part) else str(part) for part in parts]
