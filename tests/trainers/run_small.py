@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from diffalign.rewards.scopes import GroupReward
-from diffalign.trainers import checkpoints
+from diffalign.trainers import BaseTrainer, checkpoints
 from tests.trainers.small_runs import redness, small_trainer, snapshot
 
 
@@ -56,24 +57,86 @@ def hang_in_save(number: int) -> None:
     checkpoints.torch.save = save
 
 
-def main() -> None:
-    """Keys of the JSON: resume, hang_in_save, rewards (a key of `kinds`); the rest configures the run."""
-    folder, keys = Path(sys.argv[1]), json.loads(sys.argv[2])
-    resume, hang = keys.pop("resume", None), keys.pop("hang_in_save", 0)
-    group = GroupReward(brightness, name="brightness")
-    kinds = {
+def second_process_only(act: Callable[[], None]) -> Callable[..., Any]:
+    """Redness; in its second call the second process alone does something."""
+    calls: list[int] = []
+
+    def reward(images: torch.Tensor, prompts: list[str], metadata: list[dict[str, Any]]) -> torch.Tensor:
+        calls.append(1)
+        if os.environ.get("RANK") == "1" and len(calls) == 2:
+            act()
+        return redness(images, prompts, metadata)
+
+    return reward
+
+
+def crash() -> None:
+    """What a bug in somebody's reward does."""
+    raise KeyError("metadata has no colour")
+
+
+def kinds() -> dict[str, Any]:
+    """What a run may be rewarded for, by name."""
+    return {
         "redness": redness,
         "slow": slow_redness,
         "interrupting": interrupting,
-        "several": [group, patchy],
+        "several": [GroupReward(brightness, name="brightness"), patchy],
+        "crashing": second_process_only(crash),
+        "dying": second_process_only(lambda: os.kill(os.getpid(), signal.SIGKILL)),
     }
-    chosen = kinds[keys.pop("rewards", "redness")]
+
+
+def poison(trainer: BaseTrainer, steps: list[int]) -> None:
+    """The second process alone has a NaN in one of its gradients at these steps."""
+    real = trainer.losses
+
+    def losses(*args: Any) -> Iterator[torch.Tensor]:
+        yield from real(*args)
+        if os.environ.get("RANK") == "1" and trainer.state.step in steps:
+            yield trainer.parameters[2].sum() * float("nan")
+
+    trainer.losses = losses
+
+
+def trace(trainer: BaseTrainer) -> dict[str, list[Any]]:
+    """Fills with the summed gradient of each step, and the rows and shapes of the micro-batches made here."""
+    seen: dict[str, list[Any]] = {"gradients": [], "pieces": []}
+    optimisation, collect = trainer.optimisation, trainer.collect
+    add_up = optimisation._sum_over_processes
+
+    def sum_over_processes() -> None:
+        add_up()
+        seen["gradients"].append([p.grad.clone() for p in trainer.parameters])
+
+    def collecting(index: int) -> Any:
+        batch = collect(index)
+        shape = [list(micro.trajectory.final.shape) for micro in batch.mine.values()]
+        seen["pieces"].append({n: (m.rows.tolist(), s) for (n, m), s in zip(batch.mine.items(), shape, strict=True)})
+        return batch
+
+    optimisation._sum_over_processes, trainer.collect = sum_over_processes, collecting
+    return seen
+
+
+def run_one(folder: Path, keys: dict[str, Any], pipeline: Any = None) -> None:
+    """One run; `keys` as `main` has them."""
+    resume, hang = keys.pop("resume", None), keys.pop("hang_in_save", 0)
+    chosen, poisoned = kinds()[keys.pop("rewards", "redness")], keys.pop("poison", [])
     if hang:
         hang_in_save(hang)
-    trainer = small_trainer(folder, rewards=chosen, **keys)
+    trainer = small_trainer(folder, pipeline, rewards=chosen, **keys)
+    poison(trainer, poisoned)
+    seen = trace(trainer)
     trainer.train(resume)
     rank = os.environ.get("RANK", "0")
     torch.save(snapshot(trainer), folder / f"end-{rank}.pt")
+    torch.save(seen, folder / f"trace-{rank}.pt")
+
+
+def main() -> None:
+    """Keys of the JSON: resume, hang_in_save, poison, rewards (a key of `kinds`); the rest configures the run."""
+    run_one(Path(sys.argv[1]), json.loads(sys.argv[2]))
 
 
 if __name__ == "__main__":
