@@ -13,7 +13,10 @@ if __name__ == "rewards":
     )
 
 from diffalign.rewards.base import FunctionReward, Reward, ScoringFailure
+from diffalign.rewards.combination import Combination, Combined
 from diffalign.rewards.contract import check_contract
+from diffalign.rewards.guard import GuardedReward, moved
+from diffalign.rewards.preparation import check_names, prepare
 from diffalign.rewards.registry import Entry, as_reward, entries, get, names
 from diffalign.rewards.scopes import (
     AnchoredReward,
@@ -23,24 +26,33 @@ from diffalign.rewards.scopes import (
     broadcast,
     leave_one_out,
 )
+from diffalign.rewards.scorer import Pending, Scorer
 from diffalign.rewards.scoring import count_failures, score
 
 __all__ = [
     "AnchoredReward",
+    "Combination",
+    "Combined",
     "Entry",
     "FunctionReward",
     "GroupReward",
+    "GuardedReward",
     "PairwiseJudge",
     "PairwiseReward",
+    "Pending",
     "Reward",
+    "Scorer",
     "ScoringFailure",
     "as_reward",
     "broadcast",
     "check_contract",
+    "check_names",
     "count_failures",
     "entries",
     "get",
     "leave_one_out",
+    "moved",
     "names",
+    "prepare",
     "score",
 ]

@@ -1,4 +1,4 @@
-"""`diffalign rewards`: which rewards there are, and whether one works here."""
+"""`diffalign rewards`: which rewards there are, whether one works here, and what one says of a folder of images."""
 
 from __future__ import annotations
 
@@ -7,34 +7,38 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from diffalign.commands._tables import table
+from diffalign.commands import _reward_folder, _reward_list
+from diffalign.commands._model_options import positive
 
 if TYPE_CHECKING:
     from diffalign.rewards.base import Reward
 
-HELP = "list the rewards, or check that one works"
+HELP = "list the rewards, check that one works, or score a folder of images"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the actions `list` and `check`."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|check")
+    """Adds the actions `list`, `check` and `score`."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|check|score")
     actions.add_parser("list", help="registered rewards", description="Registered rewards.")
     check = actions.add_parser("check", help="does a reward keep the contract?", description="Checks one reward.")
     check.add_argument("reward", help="a name of `diffalign rewards list`, or file.py:function")
     check.add_argument("--kwargs", default="{}", metavar="{KEY: VALUE}", help="its keyword arguments, in YAML")
+    score = actions.add_parser("score", help="score a folder of images", description="Scores a folder of images.")
+    score.add_argument("folder", help="images, with metadata.jsonl or a .txt beside each")
+    score.add_argument("--reward_funcs", nargs="+", required=True, metavar="REWARD", help="names or file.py:function")
+    score.add_argument("--reward_kwargs", metavar="{REWARD: {KEY: VALUE}}", help="arguments per reward, in YAML")
+    score.add_argument("--output", metavar="FILE", help=".parquet, .csv, .jsonl [FOLDER_scores.parquet]")
+    score.add_argument("--batch_size", type=positive, default=16, help="images per call")
+    score.add_argument("--device", default="cpu", metavar="DEVICE", help="where the rewards run")
+    score.add_argument("--sheet", type=positive, default=8, help="best and worst images on the contact sheet")
+    score.add_argument("--without_prompts", action="store_true", help="score images without a caption, too")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Lists, or checks one reward; exit status 1 when it breaks the contract."""
-    return _list() if args.action == "list" else _check(args.reward, args.kwargs)
-
-
-def _list() -> int:
-    from diffalign.rewards import registry
-
-    rows = [[entry.name, entry.distribution, entry.value] for entry in registry.entries()]
-    print(table(["reward", "from", "made by"], rows))
-    return 0
+    """Lists, checks one reward, or scores a folder; exit status 1 when something is wrong with what was found."""
+    if args.action == "score":
+        return _reward_folder.run(args)
+    return _reward_list.run() if args.action == "list" else _check(args.reward, args.kwargs)
 
 
 def _check(spec: str, kwargs: str) -> int:

@@ -11,6 +11,7 @@ import torch
 
 from diffalign.commands import main
 from diffalign.models import add_lora, load_policy, save_trained, trainable_parameters
+from tests.rewards.conftest import install as install
 from tests.tiny_pipelines import tiny_sd3
 
 

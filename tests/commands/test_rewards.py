@@ -14,6 +14,35 @@ def test_the_list_has_every_registered_reward(diffalign):
     assert first == set(registry.names()) and "shapes" in first
 
 
+def test_the_list_says_what_a_reward_needs_without_making_it(diffalign, install):
+    install(
+        "listed",
+        "theirs",
+        "from diffalign.rewards import Reward\n"
+        "class Theirs(Reward):\n"
+        "    needs, range, licence = frozenset({'prompt'}), (0.0, 5.0), 'CC-BY-4.0'\n"
+        "    weights = (('owner/model', 'a.safetensors'), ('owner/model', 'b.safetensors'))\n"
+        "    def __init__(self): raise RuntimeError('made')\n"
+        "make = Theirs\n",
+    )
+    install("broken", "breaks", "import a_library_that_is_not_there\n")
+    outcome = diffalign("rewards", "list")
+    lines = {line.split()[0]: line for line in outcome.out.splitlines()}
+    assert outcome.status == 0 and "does not import" in lines["breaks"]
+    parts = ["prompt", "0 to 5", "CC-BY-4.0", "2 of 2 absent: owner/model a.safetensors", "listed"]
+    assert all(part in lines["theirs"] for part in parts)
+    assert "metadata" in lines["shapes"] and "0 to 1" in lines["shapes"]
+
+
+def test_two_distributions_with_one_name_are_both_named(diffalign, install):
+    source = "from diffalign.rewards import FunctionReward\ndef make(): return FunctionReward(lambda i, p, m: [0.0])\n"
+    install("one", "shapes", source)
+    outcome = diffalign("rewards", "list")
+    assert outcome.status == 1 and "shapes is declared by diffalign (" in outcome.out and " and one (" in outcome.out
+    outcome = diffalign("rewards", "check", "shapes")
+    assert outcome.status == 2 and "declared by diffalign (" in outcome.err and "one (" in outcome.err
+
+
 @pytest.mark.parametrize("words", [["shapes"], ["shapes", "--kwargs", "{variant: strict}"], ["jpeg"]])
 def test_a_built_in_reward_passes(diffalign, words):
     outcome = diffalign("rewards", "check", *words)
@@ -46,7 +75,7 @@ def test_a_function_in_a_file_is_checked(diffalign, tmp_path, body, finding):
         (["check", "shapes", "--kwargs", "{variant: best}"], "variant 'best' is unknown"),
         (["check"], "required: reward"),
         (["chek", "shapes"], "invalid choice: 'chek'"),
-        ([], "required: list|check"),
+        ([], "required: list|check|score"),
     ],
 )
 def test_mistakes_are_one_line(diffalign, words, message):

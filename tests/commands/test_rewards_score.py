@@ -1,0 +1,128 @@
+"""`diffalign rewards score`: tables, sheets, going on after a stop, and mistakes told before the work."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffalign import shapes
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six scenes: three true to their prompts, then three of noise."""
+    images = tmp_path / "images"
+    images.mkdir()
+    lines = shapes.prompts("train")[::90][:6]
+    generator = torch.Generator().manual_seed(0)
+    scenes = shapes.render_batch([shapes.sample_scene(line, generator) for line in lines])
+    scenes[3:] = torch.rand(scenes[3:].shape, generator=generator)
+    for i, scene in enumerate(scenes):
+        Image.fromarray((scene * 255).round().byte().permute(1, 2, 0).numpy()).save(images / f"{i}.png")
+    text = [json.dumps({"file_name": f"{i}.png", **line}) for i, line in enumerate(lines)]
+    (images / "metadata.jsonl").write_text("\n".join(text))
+    return images
+
+
+def table(path):
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_good_stand_above_the_bad_in_table_and_sheet(diffalign, folder):
+    outcome = diffalign("rewards", "score", folder, "--reward_funcs", "shapes", "jpeg", "--sheet", "3")
+    assert outcome.status == 0, outcome.err
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = parquet.read_table(folder.parent / "images_scores.parquet").to_pylist()
+    assert [row["file"] for row in rows] == [f"{i}.png" for i in range(6)]
+    assert [row["shapes"] == 1 for row in rows] == [True] * 3 + [False] * 3
+    assert rows[0]["width"] == 32 and json.loads(rows[0]["metadata"])["include"]
+    sheet = np.array(Image.open(folder.parent / "images_scores_shapes.png"))
+    upper, lower = sheet[: len(sheet) // 2], sheet[len(sheet) // 2 :]
+    colourful = [np.abs(np.diff(half.astype(int), axis=1)).mean() for half in (upper, lower)]
+    assert colourful[1] > 3 * colourful[0], "noise belongs into the lower half"
+    assert (folder.parent / "images_scores_jpeg_compressibility.png").is_file()
+    assert "shapes" in outcome.out and "failed" in outcome.out
+
+
+COUNTING = """
+def score(images, prompts, metadata):
+    with open({log!r}, "a") as file:
+        file.write("".join(f"{{prompt}}\\n" for prompt in prompts))
+    return [None if prompt == {bad!r} else float(image.mean()) for image, prompt in zip(images, prompts)]
+"""
+
+
+def test_a_run_that_was_cut_off_goes_on_and_failures_are_tried_again(diffalign, folder, tmp_path):
+    prompts = [line["prompt"] for line in (json.loads(t) for t in (folder / "metadata.jsonl").read_text().splitlines())]
+    path, log = tmp_path / "mine.py", tmp_path / "asked.txt"
+    path.write_text(COUNTING.format(log=str(log), bad=prompts[1]))
+    words = ["rewards", "score", folder, "--reward_funcs", f"{path}:score", "--output", tmp_path / "out.jsonl"]
+    (folder / "5.png").rename(tmp_path / "later.png")
+    text = (folder / "metadata.jsonl").read_text().splitlines()
+    (folder / "metadata.jsonl").write_text("\n".join(text[:5]))
+    assert diffalign(*words, "--batch_size", "2").status == 0
+    assert log.read_text().splitlines() == prompts[:5]
+    (tmp_path / "later.png").rename(folder / "5.png")
+    (folder / "metadata.jsonl").write_text("\n".join(text))
+    assert diffalign(*words).status == 0
+    assert log.read_text().splitlines()[5:] == [prompts[1], prompts[5]]
+    rows = table(tmp_path / "out.jsonl")
+    assert [row["score"] is None for row in rows] == [False, True, False, False, False, False]
+
+
+def test_a_broken_image_has_no_score_and_sizes_may_differ(diffalign, folder, tmp_path):
+    (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:60])
+    Image.new("L", (20, 30), 128).save(folder / "2.png")
+    outcome = diffalign("rewards", "score", folder, "--reward_funcs", "jpeg", "--output", tmp_path / "out.csv")
+    assert outcome.status == 0, outcome.err
+    rows = table(tmp_path / "out.csv")
+    assert [row["jpeg_compressibility"] == "" for row in rows] == [False, True, False, False, False, False]
+    assert (rows[2]["width"], rows[2]["height"]) == ("20", "30")
+    assert "5       1" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--output", "{tmp}/x.xlsx"], "must end in .parquet, .csv, .jsonl"),
+        (["--output", "{tmp}/none/x.csv"], "there is no folder"),
+        (["--output", "{folder}/x.csv"], "lies in the folder that is scored"),
+        (["--output", "{tmp}/x.csv", "--reward_kwargs", "3"], "must be like"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_scored(diffalign, folder, words, message):
+    words = [word.format(tmp=folder.parent, folder=folder) for word in words]
+    outcome = diffalign("rewards", "score", folder, "--reward_funcs", "jpeg", *words)
+    assert outcome.status == 2 and message in outcome.err and not list(folder.parent.glob("*.sqlite"))
+
+
+def test_parquet_without_its_library_says_how_to_get_it(diffalign, folder, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    outcome = diffalign("rewards", "score", folder, "--reward_funcs", "jpeg")
+    assert outcome.status == 2 and "diffalign[parquet]" in outcome.err
+
+
+def test_images_without_a_prompt_are_an_error_unless_meant(diffalign, folder, tmp_path):
+    (folder / "metadata.jsonl").unlink()
+    words = ["rewards", "score", folder, "--reward_funcs", "jpeg", "--output", tmp_path / "out.csv"]
+    outcome = diffalign(*words)
+    assert outcome.status == 2 and "6 of 6 images" in outcome.err
+    assert diffalign(*words, "--without_prompts").status == 0
+
+
+def test_a_reward_that_compares_images_is_refused(diffalign, folder, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "class Judge:\n    name = 'judge'\n    def compare(self, a, b, prompts, metadata): return a.mean((1, 2, 3))\n"
+    )
+    words = ["--reward_funcs", f"{path}:Judge", "--output", tmp_path / "out.csv"]
+    outcome = diffalign("rewards", "score", folder, *words)
+    assert outcome.status == 2 and "judge compares images" in outcome.err
