@@ -40,9 +40,10 @@ class Reward(Protocol):
         needs: Subset of `NEEDS`, for error messages and listings.
         licence: Licence of the weights, empty where there are none.
         weights: The published files that it loads, as (hub id, file); empty where there are none.
+        environment: Environment variables that have to be set for it to work, such as a server's address.
 
-    `licence` and `weights`, like the rest but the name, belong to the class, so that a listing can show them without
-    loading a model.
+    `licence`, `weights` and `environment`, like the rest but the name, belong to the class, so that a listing can show
+    them without loading a model.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Reward(Protocol):
     needs: frozenset[str] = frozenset()
     licence: str = ""
     weights: tuple[tuple[str, str], ...] = ()
+    environment: tuple[str, ...] = ()
 
     def __call__(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]) -> Tensor:
         """Scores images.

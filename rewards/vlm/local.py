@@ -58,6 +58,12 @@ class LocalVLM:
         self.model.to(device=device, dtype=dtype)
         return self
 
+    def plain(self, prompt: str) -> str:
+        """A prompt without the model's special tokens: an image, or the end of a turn, is not its to declare."""
+        for token in (*self.tokenizer.all_special_tokens, getattr(self.processor, "image_token", None)):
+            prompt = prompt.replace(token, "") if token else prompt
+        return prompt
+
     def question(self, text: str, images: int = 1) -> str:
         """The model's own chat form of one user turn: some images, then the text.
 
@@ -99,6 +105,7 @@ class LocalVLM:
         inputs = self.inputs(images, texts)
         last = inputs["attention_mask"].sum(1) - 1
         kept, where = last.unique(return_inverse=True)
-        logits = self.model(**inputs, logits_to_keep=kept, use_cache=False).logits
+        with torch.autocast(last.device.type, enabled=False):  # the model's own precision, not the trainer's
+            logits = self.model(**inputs, logits_to_keep=kept, use_cache=False).logits
         rows = torch.arange(len(last), device=logits.device)
         return logits[rows, where].to(torch.promote_types(logits.dtype, torch.float32))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffalign.rewards.base import Metadata, Reward
+from diffalign.rewards.contract import check_contract
 from diffalign.rewards.functions.likelihood import expected_grade, yes_probability
 from diffalign.rewards.vlm.answers import NO, YES, grade_ids, token_ids
 from diffalign.rewards.vlm.local import LocalVLM
@@ -90,9 +91,15 @@ class LogitReward(Reward):
             scores.append(self._score(images[part], prompts[part], metadata[part]))
         return torch.cat(scores).to(images.device)
 
+    def self_test(self) -> None:
+        """Contract on three pictures of noise."""
+        images = torch.rand(3, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+        records = [{SOURCE_KEY: images[1]}] * 3
+        check_contract(self, images, ["a cat", "a dog on a red chair", "a cube"], records)
+
     def _score(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]) -> Tensor:
         """Scores of one batch."""
-        texts = [self._vlm.question(fill(self._template, prompt=prompt)) for prompt in prompts]
+        texts = [self._vlm.question(fill(self._template, prompt=self._vlm.plain(prompt))) for prompt in prompts]
         return self._read(self._vlm.next_logits([images], texts))
 
 
@@ -207,5 +214,6 @@ class MLLMLogit(LogitReward):
 
     def _ask(self, prompt: str, record: Metadata) -> str:
         """The question about one edit."""
-        text = fill(self._template, prompt=prompt, requirement=record.get("requirement", ""))
+        requirement = self._vlm.plain(str(record.get("requirement", "")))
+        text = fill(self._template, prompt=self._vlm.plain(prompt), requirement=requirement)
         return self._vlm.question(text, images=2)

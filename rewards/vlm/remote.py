@@ -156,7 +156,7 @@ class RemoteVLM(Reward):
     """One question per image to a server."""
 
     needs = frozenset({"prompt"})
-    licence = "that of the model on the server"
+    environment = (chat.URL_ENV,)
 
     def __init__(
         self,

@@ -77,7 +77,7 @@ class YesJudge:
         self, images_a: Tensor, images_b: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]
     ) -> Tensor:
         """P(first better), `(P,)`, of pairs `(P, 3, H, W)`; one order only, whoever asks turns them round."""
-        texts = [self.vlm.question(fill(self._template, prompt=prompt), images=2) for prompt in prompts]
+        texts = [self.vlm.question(fill(self._template, prompt=self.vlm.plain(prompt)), images=2) for prompt in prompts]
         wins = []
         for start in range(0, len(texts), self._batch_size):
             part = slice(start, start + self._batch_size)

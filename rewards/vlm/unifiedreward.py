@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from diffalign.rewards.scopes import PairwiseReward
+from diffalign.rewards.vlm.chat import URL_ENV
 from diffalign.rewards.vlm.parsers import choice, number
 from diffalign.rewards.vlm.remote import RemoteJudge, RemoteVLM
 
 MODEL = "UnifiedReward-7b-v1.5"
-LICENCE = "MIT (code); that of the base model for the weights (LLaVA-OneVision, Qwen2.5-VL)"
 SCORE_QUESTION = (
     "Judge this image, which was generated from a caption, in two respects. 1. Alignment: are the objects, their "
     "relations and their attributes those of the caption? 2. Quality: is it clear, detailed, true in colour and "
@@ -30,8 +30,6 @@ LOWEST, HIGHEST = 1.0, 5.0
 
 class UnifiedReward(RemoteVLM):
     """A grade from 1 to 5 of one image; an answer without one is NaN."""
-
-    licence = LICENCE
 
     def __init__(
         self, model: str = MODEL, *, template: str = SCORE_QUESTION, max_tokens: int = 1024, **client: Any
@@ -55,7 +53,7 @@ class UnifiedReward(RemoteVLM):
 class UnifiedRewardPairs(PairwiseReward):
     """Win rate of an image in its group, each pair judged in both orders; a pair without a verdict leaves the mean."""
 
-    licence = LICENCE
+    environment = (URL_ENV,)
 
     def __init__(
         self, model: str = MODEL, *, template: str = PAIR_QUESTION, max_tokens: int = 1024, **client: Any

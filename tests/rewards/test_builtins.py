@@ -1,6 +1,6 @@
-"""Every reward that diffalign itself registers and that needs no published weights keeps the contract.
+"""Every reward of diffalign's own that needs neither published weights nor a server keeps the contract.
 
-Those with weights have tests of their own, on small random models.
+Those that do have tests of their own, on small random models and a small server.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from diffalign.rewards import registry
 from diffalign.shapes import prompts, render_batch, sample_scene
 
 OWN = [entry for entry in rewards.entries() if entry.distribution == "diffalign"]
-BUILT_IN = [entry.name for entry in OWN if not registry.declaration(entry).weights]
+DECLARED = {entry.name: registry.declaration(entry) for entry in OWN}
+BUILT_IN = [name for name, made in DECLARED.items() if not made.weights and not made.environment]
 
 
 @pytest.fixture(scope="module")

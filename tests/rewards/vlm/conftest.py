@@ -19,8 +19,8 @@ SPECIALS += ["<|video_pad|>", "<image>"]
 WORDS = 'Yes No yes no 0 1 2 3 4 5 Does this figure show "a red cube"? Please answer yes or no. user assistant'
 QWEN_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'image' %}"
-    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 LLAVA_TEMPLATE = (
     "{% for m in messages %}USER: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n{% else %}"
@@ -59,7 +59,7 @@ def qwen_model(words: Any) -> Any:
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
             "pad_token_id": words.pad_token_id,
         },
-        vision_config={"depth": 2, "embed_dim": 16, "hidden_size": 16, "num_heads": 2, "mlp_ratio": 2, "patch_size": 14},
+        vision_config={"depth": 2, "embed_dim": 16, "hidden_size": 16, "num_heads": 2, "mlp_ratio": 2},
         image_token_id=ids["image_pad"],
         video_token_id=words.convert_tokens_to_ids("<|video_pad|>"),
         vision_start_token_id=ids["vision_start"],
@@ -119,8 +119,8 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = tokenizer("<image>")
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14,
-            projection_dim=16,
+            hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=28,
+            patch_size=14, projection_dim=16,
         ),
         text_config=LlamaConfig(
             vocab_size=len(words), hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
