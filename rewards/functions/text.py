@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-QUOTED = re.compile("\"([^\"]+)\"|\u201c([^\u201d]+)\u201d|\u00ab([^\u00bb]+)\u00bb|(?<!\\w)'([^']+)'(?!\\w)")
+QUOTED = re.compile(
+    r'"([^"]+)"|\u201c([^\u201d]+)\u201d|\u00ab([^\u00bb]+)\u00bb'
+    r"|(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)"
+)
 """Straight and curly double quotes, guillemets, and single quotes that are no apostrophe."""
 
 
