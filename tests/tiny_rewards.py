@@ -128,3 +128,115 @@ def med_config() -> BertConfig:
         vocab_size=32, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3,
         max_position_embeddings=40, layer_norm_eps=1e-12, hidden_act="gelu",
     )  # fmt: skip
+
+
+def blip_state(seed: int = 0, *, width: int = 128, layers: int = 2) -> dict[str, Tensor]:
+    """Tensors of a small ImageReward under the names of its published checkpoint: timm's ViT, BERT, head."""
+    config, shapes = med_config(), {}
+    shapes |= {"visual_encoder.cls_token": (1, 1, width), "visual_encoder.pos_embed": (1, 5, width)}
+    shapes |= _affine("visual_encoder.patch_embed.proj", (width, 3, 16, 16))
+    for i in range(layers):
+        block = f"visual_encoder.blocks.{i}"
+        for name, shape in [
+            ("norm1", (width,)), ("norm2", (width,)), ("attn.qkv", (3 * width, width)), ("attn.proj", (width, width)),
+            ("mlp.fc1", (2 * width, width)), ("mlp.fc2", (width, 2 * width)),
+        ]:  # fmt: skip
+            shapes |= _affine(f"{block}.{name}", shape)
+    size, inner = config.hidden_size, config.intermediate_size
+    shapes |= _affine("visual_encoder.norm", (width,)) | _affine("text_encoder.embeddings.LayerNorm", (size,))
+    shapes["text_encoder.embeddings.word_embeddings.weight"] = (config.vocab_size, size)
+    shapes["text_encoder.embeddings.position_embeddings.weight"] = (config.max_position_embeddings, size)
+    for i in range(config.num_hidden_layers):
+        layer = f"text_encoder.encoder.layer.{i}"
+        for kind, source in [("attention", size), ("crossattention", width)]:
+            shapes |= _affine(f"{layer}.{kind}.self.query", (size, size))
+            shapes |= _affine(f"{layer}.{kind}.self.key", (size, source))
+            shapes |= _affine(f"{layer}.{kind}.self.value", (size, source))
+            shapes |= _affine(f"{layer}.{kind}.output.dense", (size, size))
+            shapes |= _affine(f"{layer}.{kind}.output.LayerNorm", (size,))
+        shapes |= _affine(f"{layer}.intermediate.dense", (inner, size))
+        shapes |= _affine(f"{layer}.output.dense", (size, inner)) | _affine(f"{layer}.output.LayerNorm", (size,))
+    shapes |= _affine("vision_proj", (8, width)) | _affine("text_proj", (8, size))
+    shapes = {f"blip.{name}": shape for name, shape in shapes.items()}
+    sides = (size, 1024, 128, 64, 16, 1)
+    for index, (a, b) in zip((0, 2, 4, 6, 7), zip(sides, sides[1:], strict=False), strict=True):
+        shapes |= _affine(f"mlp.layers.{index}", (b, a))
+    generator = torch.Generator().manual_seed(seed)
+    state = {name: _draw(shape, generator) for name, shape in shapes.items()}
+    state["blip.text_encoder.embeddings.position_ids"] = torch.arange(config.max_position_embeddings)[None]
+    return state
+
+
+def _affine(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Weight and bias of a layer."""
+    return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+
+
+def _draw(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Random values that keep signals at their size; vectors near 0.5, so that norms differ from the identity."""
+    draw = torch.randn(shape, generator=generator)
+    return draw * 1.2 / draw[0].numel() ** 0.5 if draw.ndim > 1 else 0.5 + 0.3 * draw
+
+
+def save_imagereward(folder: Path) -> dict[str, Tensor]:
+    """`ImageReward.pt`, `med_config.json` and a tokenizer in `tokenizer/`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = blip_state()
+    torch.save(state, folder / "ImageReward.pt")
+    keys = (
+        "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+        "max_position_embeddings", "layer_norm_eps", "hidden_act", "hidden_dropout_prob",
+    )  # fmt: skip
+    content = {key: getattr(med_config(), key) for key in keys} | {"encoder_width": 768, "add_cross_attention": True}
+    (folder / "med_config.json").write_text(json.dumps(content))
+    words(512, "[CLS]", "[SEP]").save_pretrained(folder / "tokenizer")
+    return state
+
+
+def save_heads(folder: Path, width: int = 24) -> dict[str, dict[str, Tensor]]:
+    """The files of both aesthetic predictors, on embeddings of this width."""
+    generator = torch.Generator().manual_seed(3)
+    sides = (width, 1024, 128, 64, 16, 1)
+    layers: dict[str, tuple[int, ...]] = {}
+    for index, (a, b) in zip((0, 2, 4, 6, 7), zip(sides, sides[1:], strict=False), strict=True):
+        layers |= _affine(f"layers.{index}", (b, a))
+    states = {
+        "sac+logos+ava1-l14-linearMSE.pth": {name: _draw(shape, generator) for name, shape in layers.items()},
+        "sa_0_4_vit_l_14_linear.pth": {"weight": _draw((1, width), generator), "bias": _draw((1,), generator)},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, state in states.items():
+        torch.save(state, folder / name)
+    return states
+
+
+def save_hps(folder: Path, architecture: str) -> dict[str, Tensor]:
+    """The files of HPSv2 and HPSv2.1: one state under `state_dict`, beside what a training run leaves there."""
+    import open_clip
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model = open_clip.create_model(architecture, load_weights=False).eval()
+    for seed, name in enumerate(["HPS_v2_compressed.pt", "HPS_v2.1_compressed.pt"]):
+        spread(model, seed)
+        torch.save({"epoch": 7, "name": "run", "state_dict": model.state_dict()}, folder / name)
+    return dict(model.state_dict())
+
+
+def publish(folder: Path) -> dict[str, dict[str, object]]:
+    """Everything of this module below one folder: name of the reward -> arguments that find it there."""
+    save_clip(folder / "clip")
+    save_heads(folder / "heads")
+    save_imagereward(folder / "imagereward")
+    architecture = register_architecture(folder / "architectures")
+    save_hps(folder / "hps", architecture)
+    hps: dict[str, object] = {"path": folder / "hps", "architecture": architecture}
+    aesthetic: dict[str, object] = {"head": folder / "heads", "clip": folder / "clip"}
+    return {
+        "aesthetic": aesthetic,
+        "aesthetic_v1": aesthetic,
+        "clip": {"model": folder / "clip"},
+        "pickscore": {"path": folder / "clip"},
+        "hpsv2": hps,
+        "hpsv2.1": hps,
+        "imagereward": {"path": folder / "imagereward", "tokenizer": folder / "imagereward" / "tokenizer"},
+    }
