@@ -60,8 +60,12 @@ class LocalVLM:
 
     def plain(self, prompt: str) -> str:
         """A prompt without the model's special tokens: an image, or the end of a turn, is not its to declare."""
-        for token in (*self.tokenizer.all_special_tokens, getattr(self.processor, "image_token", None)):
-            prompt = prompt.replace(token, "") if token else prompt
+        added = self.tokenizer.added_tokens_decoder.values()
+        tokens = {str(token) for token in added if token.special} | {getattr(self.processor, "image_token", None) or ""}
+        tokens.discard("")
+        while any(token in prompt for token in tokens):  # removing one may put another together
+            for token in tokens:
+                prompt = prompt.replace(token, "")
         return prompt
 
     def question(self, text: str, images: int = 1) -> str:

@@ -146,3 +146,14 @@ def test_png_keeps_eight_bits() -> None:
     read = torch.tensor(list(Image.open(file).tobytes())).view(5, 7, 3).permute(2, 0, 1) / 255
     assert (read - image).abs().max() <= 0.5 / 255 + 1e-6
     assert number().name == "number"
+
+
+def test_a_prompted_judge_gives_a_binary_reward(server: Any) -> None:
+    """Reward design by prompting: the user's words ask, the answer is 1 or 0, anything else is NaN."""
+    server.script = [{"content": lambda request: says({0.2: "No.", 0.8: "Yes, it is.", 0.4: "Hm."}[seen(request)[0]])}]
+    reward = RemoteVLM(
+        "m", template="Is {prompt} cosy?", parser="choice", parser_options={"options": {"yes": 1, "no": 0}}, **QUICK
+    )
+    scores = reward(flat(0.2, 0.8, 0.4), ["a room"] * 3, [{}] * 3)
+    assert scores[:2].tolist() == [0.0, 1.0] and scores[2].isnan()
+    assert server.asked[0][2]["messages"][0]["content"][-1]["text"] == "Is a room cosy?"
