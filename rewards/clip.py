@@ -90,7 +90,11 @@ class ClipReward(SimilarityReward):
 
     licence = "the model's (OpenAI's CLIP: MIT)"
     range = (-1.0, 1.0)
-    weights = ((DEFAULT, "model.safetensors"), (DEFAULT, "tokenizer.json"), (DEFAULT, "preprocessor_config.json"))
+    weights: tuple[tuple[str, str], ...] = (
+        (DEFAULT, "model.safetensors"),
+        (DEFAULT, "tokenizer.json"),
+        (DEFAULT, "preprocessor_config.json"),
+    )
 
     def __init__(
         self,
