@@ -1,0 +1,119 @@
+"""One update, a save and a resume, tried out before a run and taken back: what the doctor does beyond the preflight."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from diffalign.models import trainable_state
+from diffalign.trainers.checkpoints import save_checkpoint
+from diffalign.trainers.checks import Check
+from diffalign.trainers.trained import averaged, dropout
+
+if TYPE_CHECKING:
+    from diffalign.trainers.base import BaseTrainer
+    from diffalign.trainers.batch import Batch
+
+
+@contextmanager
+def taken_back(trainer: BaseTrainer) -> Iterator[dict[str, Any]]:
+    """Whatever happens to weights, optimiser, averages and counters inside is undone; yields what they were."""
+    before = copy.deepcopy(trainer.state.parts(trainer))
+    try:
+        yield before
+    finally:
+        trainer.state.take_up(trainer, **copy.deepcopy(before))
+        trainer.optimisation.nothing()
+
+
+def rehearse(trainer: BaseTrainer, batch: Batch) -> list[Check]:
+    """Checks of one real update on a roll-out, and of the checkpoint that would follow it."""
+    with taken_back(trainer) as before:
+        checks = [_moves(trainer, batch, before["weights"])]
+        if trainer.ema is not None:
+            checks.append(_averages(trainer))
+        trainer.state.step += 1
+        checks.append(_resume(trainer, before))
+    return checks
+
+
+def _moves(trainer: BaseTrainer, batch: Batch, before: dict[str, Tensor]) -> Check:
+    """One update at the full learning rate (warm-up starts at 0)."""
+    rate = trainer.args.learning_rate
+    feedback = trainer.feedback(batch)
+    chunk = torch.arange(batch.draw.samples)
+    with dropout(trainer.policy, trainer.args.seed, 0):
+        for micro in batch.mine.values():
+            for loss in trainer.losses(batch, micro, feedback, chunk):
+                trainer.optimisation.backward(loss)
+    trainer.metrics(batch, feedback, chunk)  # takes the notes of the losses away
+    for group in trainer.optimisation.optimizer.param_groups:
+        group["lr"] = rate
+    result = trainer.optimisation.step()
+    after = trainable_state(trainer.policy)
+    moved = sum(not torch.equal(before[name], after[name]) for name in before)
+    return Check(
+        "trainable parameters move",
+        moved > 0 and result.made and result.grad_norm > 0,  # weight decay alone moves them too
+        f"{moved} of {len(before)} tensors changed, gradient norm {result.grad_norm:.3g} (learning rate {rate:g})",
+        "No movement: the rewards carry no signal, nothing connects them to the weights, or the learning rate is 0.",
+    )
+
+
+def _averages(trainer: BaseTrainer) -> Check:
+    """The averaged weights follow the trained ones, and are what an evaluation sees."""
+    before = [p.clone() for p in trainer.ema.shadow_params]
+    trainer.ema.step(trainer.parameters)
+    after = trainer.ema.shadow_params
+    moved = sum(not torch.equal(a, b) for a, b in zip(after, before, strict=True))
+    with averaged(trainer.ema, trainer.parameters):
+        pairs = zip(trainer.parameters, after, strict=True)
+        seen = sum(torch.equal(p.detach().cpu(), a.detach().cpu().to(p.dtype)) for p, a in pairs)
+    return Check(
+        "averaged weights move",
+        moved > 0 and seen == len(after),
+        f"{moved} of {len(after)} averages moved, {seen} of them are what is evaluated and saved",
+        "The averages are of other tensors than the trained ones: make the trainer after the LoRA, or set ema_decay 0.",
+    )
+
+
+def _resume(trainer: BaseTrainer, before: dict[str, Any]) -> Check:
+    """Save, go back to the beginning, load: everything must change, into what was saved."""
+    saved = copy.deepcopy(trainer.state.parts(trainer))
+    with tempfile.TemporaryDirectory() as folder:
+        path = save_checkpoint(Path(folder), trainer.state.step, **saved)
+        trainer.state.take_up(trainer, **copy.deepcopy(before))
+        start = _flat(copy.deepcopy(trainer.state.parts(trainer)))
+        trainer.state.load(trainer, path)
+    loaded, wanted = _flat(trainer.state.parts(trainer)), _flat(saved)
+    changed = sum(key not in start or not _equal(value, start[key]) for key, value in loaded.items())
+    wrong = [key for key in wanted if key not in loaded or not _equal(wanted[key], loaded[key])]
+    return Check(
+        "resume changes the run and restores it",
+        changed > 0 and not wrong,
+        f"{changed} of {len(loaded)} values changed by loading, {len(wrong)} are not what was saved"
+        + (f" (first: {wrong[0]})" if wrong else ""),
+        "A resumed run would not be this run: do not train with this model class or optimiser before it is mended.",
+    )
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested dicts and lists as one dict, path -> leaf."""
+    if isinstance(value, dict):
+        pairs: Any = value.items()
+    elif isinstance(value, (list, tuple)):
+        pairs = enumerate(value)
+    else:
+        return {path: value}
+    return {name: leaf for key, inner in pairs for name, leaf in _flat(inner, f"{path}/{key}").items()}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return torch.equal(a.cpu(), b.cpu()) if isinstance(a, Tensor) and isinstance(b, Tensor) else bool(a == b)
