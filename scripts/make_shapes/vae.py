@@ -9,7 +9,7 @@ standard deviations, as a sampler leaves them.
 
 ``--teacher FOLDER`` with ``--channels 16 32 48`` distils an autoencoder into a smaller one that shares its latents:
 the new encoder learns the teacher's posterior and the new decoder learns as with ``--init``. Decoding is most of the
-cost of a tiny model's image, and the models of the teacher's latents stay valid. The shipped one was made so.
+cost of a tiny model's image, and the models of the teacher's latents stay valid. With ``--init`` too it goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from functools import partial
 import torch
 from common import load_vae
 from diffusers import AutoencoderKL
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from pool import scene_pool
 from torch import Tensor
 from torch.nn import functional as F
@@ -69,27 +68,42 @@ def whole_loss(vae: AutoencoderKL, x: Tensor) -> Tensor:
     return F.l1_loss(y, x) + F.mse_loss(y, x) + 1e-3 * posterior.kl().mean() / posterior.mean[0].numel()
 
 
-def decoder_loss(vae: AutoencoderKL, x: Tensor, teacher: AutoencoderKL | None = None) -> Tensor:
-    """Reconstruction from noisy fixed latents; the first sixteenth of the batch is empty scenes.
-
-    The latents are the teacher's, where there is one, and the encoder learns their distribution.
-    """
-    empty = len(x) // 16
-    x[:empty] = (torch.rand(empty, 1, 1, 1) - 0.5) * 0.12
+def decoder_loss(vae: AutoencoderKL, x: Tensor) -> Tensor:
+    """Reconstruction from the encoder's own latents, which stay as they are."""
     with torch.no_grad():
-        posterior = (teacher or vae).encode(x).latent_dist
-        latents = posterior.mode()
-        width = torch.rand(len(x), 1, 1, 1) * 0.3 / vae.config.scaling_factor
-        latents = latents + width * torch.randn_like(latents)
-    y = vae.decode(latents).sample.float()
-    reconstruction = F.l1_loss(y, x) + F.mse_loss(y, x)
-    return reconstruction if teacher is None else reconstruction + imitation(vae.encode(x).latent_dist, posterior)
+        latents = vae.encode(empty_some(x)).latent_dist.mode()
+    return redrawn(vae, latents, x)
 
 
-def imitation(own: DiagonalGaussianDistribution, target: DiagonalGaussianDistribution) -> Tensor:
-    """Squared error of the means in their own variance, and of the log-variances with a small weight."""
-    means = F.mse_loss(own.mean.float(), target.mean.float()) / target.mean.float().var()
-    return means + 0.01 * F.mse_loss(own.logvar.float(), target.logvar.float())
+def distillation_loss(vae: AutoencoderKL, x: Tensor, teacher: AutoencoderKL, noise: float) -> Tensor:
+    """Reconstruction from the teacher's latents, whose distribution the encoder learns.
+
+    A share ``noise`` of the latents is pure noise, for which the teacher's picture is the target.
+    """
+    count = round(noise * len(x))
+    with torch.no_grad():
+        posterior = teacher.encode(empty_some(x)).latent_dist
+        z = torch.randn_like(posterior.mean[:count]) / teacher.config.scaling_factor
+        picture = teacher.decode(z).sample.float() if count else x[:0]
+    own = vae.encode(x).latent_dist
+    means = F.mse_loss(own.mean.float(), posterior.mean.float()) / posterior.mean.float().var()
+    spreads = F.mse_loss(own.logvar.float(), posterior.logvar.float())
+    drawn = redrawn(vae, torch.cat([z, posterior.mode()[count:]]), torch.cat([picture, x[count:]]))
+    return drawn + means + 0.01 * spreads
+
+
+def empty_some(x: Tensor) -> Tensor:
+    """The batch with its last sixteenth turned into empty scenes, in place."""
+    empty = len(x) // 16
+    x[len(x) - empty :] = (torch.rand(empty, 1, 1, 1) - 0.5) * 0.12
+    return x
+
+
+def redrawn(vae: AutoencoderKL, latents: Tensor, x: Tensor) -> Tensor:
+    """Error of the picture decoded from slightly noisy latents."""
+    width = torch.rand(len(x), 1, 1, 1) * 0.3 / vae.config.scaling_factor
+    y = vae.decode(latents + width * torch.randn_like(latents)).sample.float()
+    return F.l1_loss(y, x) + F.mse_loss(y, x)
 
 
 def main() -> None:
@@ -105,17 +119,17 @@ def main() -> None:
     parser.add_argument("--init", help="autoencoder whose encoder is kept while the decoder trains on")
     parser.add_argument("--teacher", help="autoencoder whose latents the new one shares")
     parser.add_argument("--channels", type=int, nargs="+", default=[32, 64, 96])
+    parser.add_argument("--noise", type=float, default=0.0, help="with --teacher: share of latents that are pure noise")
     args = parser.parse_args()
-    if args.init and args.teacher:
-        parser.error("--init goes on with an autoencoder, --teacher makes a new one: give one of them")
     torch.manual_seed(args.seed)
     images, _ = scene_pool(args.pool, args.seed)
     vae = load_vae(args.init) if args.init else build(args.channels)
     teacher = load_vae(args.teacher) if args.teacher else None
     if teacher:
         vae.register_to_config(scaling_factor=teacher.config.scaling_factor)
-    trained = vae.decoder if args.init else vae
-    loss_of = partial(decoder_loss, teacher=teacher) if args.init or teacher else whole_loss
+    trained, loss_of = (vae.decoder, decoder_loss) if args.init else (vae, whole_loss)
+    if teacher:
+        trained, loss_of = vae, partial(distillation_loss, teacher=teacher, noise=args.noise)
     print(f"{sum(p.numel() for p in vae.parameters()):,} parameters, {len(images)} scenes", flush=True)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=1e-4)
     start, step, share = time.time(), 0, 0.0
