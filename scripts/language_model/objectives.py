@@ -1,0 +1,52 @@
+"""All objectives by name, and those that a language model in this world cannot show, with the reason."""
+
+from __future__ import annotations
+
+import difflib
+
+import groups
+import imitations
+import pairs
+import pairs_in_context
+import policies
+from batch import Objective
+from loop import Result, train_policy, train_preference
+
+PREFERENCE: dict[str, Objective] = {**pairs.OBJECTIVES, **pairs_in_context.OBJECTIVES, **groups.OBJECTIVES}
+POLICY: dict[str, Objective] = {**policies.OBJECTIVES, **imitations.OBJECTIVES}
+
+NOT_HERE = {
+    "props": "a proposal policy, which learns to draw what the data lack: no reward rises",
+    "tspo": "learns which frames or time steps to use",
+    "sgrpo-supergroup": "shapes rewards; any policy objective takes them",
+    "riskpo": "shapes advantages; any policy objective takes them",
+    "cdr": "a reward",
+    "sr-ppo": "a reward",
+}
+
+
+def names() -> list[str]:
+    """Every objective, preferences first."""
+    return [*PREFERENCE, *POLICY]
+
+
+def unknown(name: str) -> str:
+    """What to say when nothing here has this name."""
+    if name in NOT_HERE:
+        return f"{name!r} is not among the objectives here: {NOT_HERE[name]}"
+    near = difflib.get_close_matches(name, names(), n=3)
+    hint = f"; nearest: {', '.join(near)}" if near else ""
+    return f"no objective is named {name!r}{hint}. --list lists them"
+
+
+def train(name: str, *, steps: int, seed: int) -> Result:
+    """Trains a tiny model with one objective.
+
+    Raises:
+        ValueError: nothing here has this name.
+    """
+    if name in PREFERENCE:
+        return train_preference(PREFERENCE[name], steps=steps, seed=seed)
+    if name in POLICY:
+        return train_policy(POLICY[name], steps=steps, seed=seed)
+    raise ValueError(unknown(name))
