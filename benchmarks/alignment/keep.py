@@ -42,9 +42,8 @@ def curve(run: Path) -> list[dict[str, object]]:
     return rows
 
 
-def main() -> None:
-    """Command line."""
-    run, target = Path(sys.argv[1]), HERE / sys.argv[2]
+def keep(run: Path, target: Path) -> None:
+    """Copy configuration, curve, both evaluations and their comparison."""
     target.mkdir(parents=True, exist_ok=True)
     with (target / "curve.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -60,6 +59,11 @@ def main() -> None:
     comparison = run / "evaluation" / "comparison.json"
     if comparison.exists():
         shutil.copy(comparison, target / "comparison.json")
+
+
+def main() -> None:
+    """Command line."""
+    keep(Path(sys.argv[1]), HERE / sys.argv[2])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,143 @@
+"""Runs recipes with equal model evaluations, keeps their results, writes docs/comparison.md. Goes on where it stopped.
+
+``python benchmarks/alignment/leaderboard.py --evaluations 400000 --seeds 0 1 2`` runs every method of shapes-flow;
+``--recipes flow_grpo awm`` some; ``--table`` only writes the page from what is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+from board import reading, rows, table  # noqa: E402
+from keep import curve, keep  # noqa: E402
+
+from diffalign.config import RunConfig, load_config  # noqa: E402
+
+MODEL = "shapes-flow"
+PAGE = ROOT / "docs" / "comparison.md"
+PROBED = 3
+"""Roll-outs whose mean cost decides how many fit: windows and forks make them differ."""
+
+
+PROTOCOL = """\
+Every method trains `shapes-flow` with its recipe of `scripts/recipes/shapes-flow` for the same number of model
+evaluations (forward 1, backward 1 under LoRA; roll-outs and updates, not evaluations). Before and after each stand at
+their own best guidance scale out of 1, 2, 3 and 5, with the same steps, the same initial noise, all held-out prompts
+and 4 images each; the score is the strict one, the trained reward the soft one. Scores are averaged over seeds prompt
+by prompt; the interval is a paired bootstrap over prompts, stratified by task, 2,000 draws. The last column is the
+largest fall of the held-out curve since its best."""
+
+
+def recipes() -> list[str]:
+    """Every method that has a recipe for the model; the quickstart is not a method."""
+    return sorted(
+        path.stem for path in (ROOT / "scripts" / "recipes" / MODEL).glob("*.yaml") if path.stem != "quickstart"
+    )
+
+
+def steps_per_rollout(config: RunConfig) -> int:
+    """Optimiser steps between two roll-outs."""
+    return config.updates_per_rollout * config.num_iterations
+
+
+def steps_within(config: RunConfig, cost: float, evaluations: int) -> int:
+    """Optimiser steps of the whole roll-outs that a budget pays for.
+
+    Args:
+        config: the recipe.
+        cost: model evaluations of one roll-out with its updates.
+        evaluations: the budget.
+
+    Raises:
+        ValueError: it does not pay for one.
+    """
+    rollouts = int(evaluations // cost)
+    if rollouts < 1:
+        raise ValueError(f"one roll-out of this recipe takes {cost:,.0f} model evaluations; budget: {evaluations:,}")
+    return rollouts * steps_per_rollout(config)
+
+
+def spent(run: Path) -> int:
+    """Model evaluations of training in a run folder: forward 1, backward 1 under LoRA, 2 in full fine-tuning."""
+    last = curve(run)[-1]
+    weight = 1 if load_config(run / "config.yaml").lora_r else 2
+    return int(str(last["forwards"])) + weight * int(str(last["backwards"]))
+
+
+def train(recipe: str, folder: Path, seed: int, **keys: object) -> int:
+    """One run in a process of its own; its exit status."""
+    given = {"seed": seed, "output_dir": folder, **keys}
+    words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--config", f"{MODEL}/{recipe}", *words]
+    return subprocess.run(command, check=False, cwd=ROOT).returncode
+
+
+def probe(recipe: str, seed: int) -> float:
+    """Mean cost of the first roll-outs, in model evaluations."""
+    config = load_config(ROOT / "scripts" / "recipes" / MODEL / f"{recipe}.yaml")
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        off = {"compare": "false", "eval_steps": 0, "preflight": "false", "eval_dataset": "none"}
+        if train(recipe, run, seed, max_train_steps=PROBED * steps_per_rollout(config), **off):
+            raise RuntimeError(f"{recipe} fails in its first roll-outs: see above")
+        return spent(run) / PROBED
+
+
+def run_one(recipe: str, seed: int, evaluations: int, folder: Path) -> bool:
+    """Train, evaluate and keep one recipe and seed; False when it failed. What is kept is not run again."""
+    target = HERE / MODEL / recipe / f"seed-{seed}"
+    if (target / "comparison.json").is_file():
+        return True
+    config = load_config(ROOT / "scripts" / "recipes" / MODEL / f"{recipe}.yaml")
+    steps = steps_within(config, probe(recipe, seed), evaluations)
+    every = 5 * steps_per_rollout(config)
+    run = folder / recipe / f"seed-{seed}"
+    status = train(
+        recipe, run, seed, max_train_steps=steps, checkpointing_steps=every, checkpoints_total_limit=1,
+        resume_from_checkpoint="auto", eval_steps=max(steps // 4, 1), compare="true",
+    )  # fmt: skip
+    if status == 0:
+        keep(run, target)
+    return status == 0
+
+
+def page() -> str:
+    """The text of docs/comparison.md."""
+    found = rows(HERE / MODEL)
+    parts = [
+        "# Comparison of methods",
+        "Written by `benchmarks/alignment/leaderboard.py` from the runs kept under `benchmarks/alignment`.",
+        PROTOCOL,
+        table(found) if found else "",
+        "## Reading",
+        reading(found),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", nargs="+", default=recipes(), choices=recipes(), help="default: all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--evaluations", type=int, default=400_000, help="model evaluations of each run")
+    parser.add_argument("--output", type=Path, default=Path("runs/leaderboard"), help="where runs and checkpoints go")
+    parser.add_argument("--table", action="store_true", help="only write the page")
+    args = parser.parse_args()
+    chosen = [] if args.table else [(seed, recipe) for seed in args.seeds for recipe in args.recipes]
+    failed = [f"{r} seed {s}" for s, r in chosen if not run_one(r, s, args.evaluations, args.output.resolve())]
+    PAGE.write_text(page(), encoding="utf-8")
+    print("\n".join([f"wrote {PAGE}", *(f"failed: {name}" for name in failed)]))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
