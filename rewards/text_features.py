@@ -18,7 +18,11 @@ PER_CALL = 32
 
 
 class TextFeatures:
-    """A bounded memory in front of a text encoder; the least recently used prompt is forgotten first."""
+    """A bounded memory in front of a text encoder; the least recently used prompt is forgotten first.
+
+    Attributes:
+        encoded: Prompts that went through the encoder so far.
+    """
 
     def __init__(self, encode: Callable[[list[str]], Tensor], limit: int = REMEMBERED) -> None:
         """Wraps an encoder.
@@ -32,11 +36,13 @@ class TextFeatures:
         self._encode = encode
         self._limit = limit
         self._known: OrderedDict[str, Tensor] = OrderedDict()
+        self.encoded = 0
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """Features `(B, ...)` of `B` prompts, without a gradient."""
         features = {prompt: self._known[prompt] for prompt in prompts if prompt in self._known}
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in features]
+        self.encoded += len(new)
         for start in range(0, len(new), PER_CALL):
             part = new[start : start + PER_CALL]
             # What is remembered may meet a gradient later, so it must not be an inference tensor.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -49,6 +49,7 @@ class Adapter(ABC):
         self.meter = Meter()
         self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._encoded: OrderedDict[str, Cond] = OrderedDict()
+        self._released = False
 
     @property
     def denoiser(self) -> Any:
@@ -76,17 +77,39 @@ class Adapter(ABC):
 
         Each prompt goes through the text encoders alone and once: its row does not depend on its companions.
         """
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._encoded]
+        with torch.no_grad(), self._text_encoders_at_work() if missing else nullcontext():
+            for prompt in missing:
+                self._encoded[prompt] = {name: value.cpu() for name, value in self._encode_one(prompt).items()}
         for prompt in prompts:
-            if prompt in self._encoded:
-                self._encoded.move_to_end(prompt)
-                continue
-            with torch.no_grad():
-                row = self._encode_one(prompt)
-            self._encoded[prompt] = {name: value.cpu() for name, value in row.items()}
+            self._encoded.move_to_end(prompt)
         rows = [self._encoded[prompt] for prompt in prompts]
         while len(self._encoded) > CACHED_PROMPTS:
             self._encoded.popitem(last=False)
         return {name: torch.cat([row[name] for row in rows]).to(self.device) for name in rows[0]}
+
+    def text_encoders(self) -> dict[str, nn.Module]:
+        """The pipeline's text encoders by name."""
+        parts = self.pipeline.components.items()
+        return {name: m for name, m in parts if isinstance(m, nn.Module) and name.startswith("text_encoder")}
+
+    def release_text_encoders(self) -> None:
+        """Move the text encoders to the CPU; from now on they come back only while a new prompt is encoded."""
+        self._released = True
+        for module in self.text_encoders().values():
+            module.to("cpu")
+
+    @contextmanager
+    def _text_encoders_at_work(self) -> Iterator[None]:
+        if not self._released:
+            yield
+            return
+        for module in self.text_encoders().values():
+            module.to(self.device)
+        try:
+            yield
+        finally:
+            self.release_text_encoders()
 
     def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
         """One branch of the denoiser: x (B, C, H, W), t (B,), cond with B rows -> (B, C, H, W)."""

@@ -79,26 +79,32 @@ class Trajectory:
         """The prompt of each row."""
         return [self.prompts[i] for i in self.prompt_id.tolist()]
 
+    def select(self, rows: Tensor) -> Trajectory:
+        """The rows (n,) long alone, in this order; a row may come twice."""
+
+        def taken(value: Tensor) -> Tensor:
+            return value[rows.to(value.device)]
+
+        return replace(
+            self,
+            prompt_id=taken(self.prompt_id),
+            seeds=taken(self.seeds),
+            branch=taken(self.branch),
+            parent=taken(self.parent),
+            init_noise=taken(self.init_noise),
+            final=taken(self.final),
+            x0_hat=None if self.x0_hat is None else taken(self.x0_hat),
+            states={k: taken(v) for k, v in self.states.items()},
+            log_probs={k: None if v is None else taken(v) for k, v in self.log_probs.items()},
+            means={k: taken(v) for k, v in self.means.items()},
+            images=None if self.images is None else taken(self.images),
+        )
+
     def forked(self, copies: int) -> Trajectory:
         """Every row `copies` times in a row, with new branch ids and parents."""
         if copies == 1:
             return self
         rows = torch.arange(self.batch).repeat_interleave(copies)
         twig = torch.arange(copies).repeat(self.batch)
-
-        def spread(value: Tensor) -> Tensor:
-            return value[rows.to(value.device)]
-
-        return replace(
-            self,
-            prompt_id=spread(self.prompt_id),
-            seeds=spread(self.seeds),
-            branch=spread(self.branch) * copies + twig,
-            parent=rows,
-            init_noise=spread(self.init_noise),
-            final=spread(self.final),
-            x0_hat=None if self.x0_hat is None else spread(self.x0_hat),
-            states={k: spread(v) for k, v in self.states.items()},
-            log_probs={k: None if v is None else spread(v) for k, v in self.log_probs.items()},
-            means={k: spread(v) for k, v in self.means.items()},
-        )
+        spread = self.select(rows)
+        return replace(spread, branch=spread.branch * copies + twig, parent=rows)

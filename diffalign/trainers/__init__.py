@@ -6,10 +6,11 @@ from typing import Any
 
 from diffalign.config import RunConfig
 from diffalign.trainers.base import BaseTrainer
+from diffalign.trainers.checks import Check
 from diffalign.trainers.evaluation import evaluate_policy
 from diffalign.trainers.forward_process import AWMTrainer, NFTTrainer
 from diffalign.trainers.policy_gradient import PolicyGradientTrainer
-from diffalign.trainers.preflight import Check, preflight
+from diffalign.trainers.preflight import preflight
 
 METHODS: dict[str, type[BaseTrainer]] = {
     "policy_gradient": PolicyGradientTrainer,

@@ -21,12 +21,14 @@ from diffalign.sampling import StepPlan, rollout
 from diffalign.trainers import setup, trained
 from diffalign.trainers.batch import Batch, MicroBatch, scored, share
 from diffalign.trainers.checkpoints import find_checkpoint
+from diffalign.trainers.checks import Check
 from diffalign.trainers.clock import Clock
 from diffalign.trainers.draw import Draw, Record, draw
+from diffalign.trainers.embeddings import embed_all
 from diffalign.trainers.evaluation import decoded
 from diffalign.trainers.interrupt import StopRequest, graceful_interrupt, stopping
 from diffalign.trainers.optimisation import Optimisation
-from diffalign.trainers.preflight import Check, require
+from diffalign.trainers.preflight import require
 from diffalign.trainers.results import Results
 from diffalign.trainers.run_lock import FailureOfOne, run_lock
 from diffalign.trainers.run_log import RunLog
@@ -98,6 +100,7 @@ class BaseTrainer(ABC):
         self.folder = Path(self.args.output_dir)
         self.log = RunLog(self.folder, self.accelerator)
         self.results = Results(self)
+        embed_all(self)
         self.plan(0)  # a window or dynamics that does not fit the model's schedule is an error now
 
     # --- what a method decides ---------------------------------------------------------------------------------------
@@ -322,6 +325,7 @@ class BaseTrainer(ABC):
         self.accelerator.init_trackers(self.args.tracker_project_name, config=setup.flat(self.args))
         if found:
             self.state.load(self, found)
+            self.log.truncate(self.state.step)
         if self.accelerator.is_main_process:
             save_config(self.args, self.folder / "config.yaml")
 

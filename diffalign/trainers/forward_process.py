@@ -26,10 +26,10 @@ from diffalign.sampling import StepPlan, Trajectory, noise_key, noised, step_noi
 from diffalign.sampling.forward_process import denoise
 from diffalign.trainers.advantages import Advantages, AdvantageTrainer
 from diffalign.trainers.batch import Batch, MicroBatch, share
+from diffalign.trainers.checks import Check
 from diffalign.trainers.distilled import sign_of_distillation
 from diffalign.trainers.draw import FORWARD, levels
 from diffalign.trainers.plans import sampling_plan
-from diffalign.trainers.preflight import Check
 
 MATCHING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "uniform": forward_process.uniform_matching,

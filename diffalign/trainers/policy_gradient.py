@@ -33,9 +33,9 @@ from diffalign.losses import (
 from diffalign.sampling import StepOut, StepPlan, Trajectory, replay
 from diffalign.trainers.advantages import AdvantageTrainer
 from diffalign.trainers.batch import Batch, MicroBatch, share
+from diffalign.trainers.checks import Check
 from diffalign.trainers.draw import step_choice, window_start, window_starts
 from diffalign.trainers.plans import full_noise, trained_steps, training_plan, visited
-from diffalign.trainers.preflight import Check
 
 STEP_WEIGHTS = {"uniform": uniform_weights, "tempflow": tempflow_weights, "guard": guard_weights}
 
@@ -202,6 +202,7 @@ class PolicyGradientTrainer(AdvantageTrainer):
                 f"max |log-ratio| {worst:.2g}, limit {limit:.2g} (a tenth of the clip range)",
                 "Roll-out and training disagree: set lora_dropout to 0, or raise precision (mixed_precision no).",
             )
+        yield self._rounding(micro.trajectory)
         if self.args.beta:
             first = micro.trajectory.steps[0]
             reference = self._reference_step(micro.trajectory, first, phase="preflight")
@@ -213,6 +214,23 @@ class PolicyGradientTrainer(AdvantageTrainer):
                 f"mean KL {float(kl.detach().mean()):.3g}",
                 "The KL term is cut off from the weights: report this configuration.",
             )
+
+    @torch.no_grad()
+    def _rounding(self, trajectory: Trajectory) -> Check:
+        """What this precision makes of the ratio when the same samples are computed in another batch shape."""
+        worst = 0.0
+        for rows in torch.arange(trajectory.batch).split(max(trajectory.batch // 2, 1)):
+            part = trajectory.select(rows)
+            for k in part.steps:
+                ratio = self._log_ratio(replay(self.policy, part, k), part, k)
+                worst = max(worst, float(ratio.abs().max()))
+        limit, precision = self.args.epsilon / 10, self.args.mixed_precision.replace("no", "fp32")
+        return Check(
+            f"rounding in {precision} stays inside the clip range",
+            worst <= limit,
+            f"max |log-ratio| {worst:.2g} in half batches, limit {limit:.2g} (a tenth of the clip range)",
+            "Rounding alone is clipped as if the policy had moved: raise epsilon, or precision (mixed_precision no).",
+        )
 
 
 def picked(table: dict[int, Tensor], k: int | Tensor) -> Tensor:

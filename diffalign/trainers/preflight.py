@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
-from diffalign.models import load_trainable_state, trainable_state
 from diffalign.rewards.scoring import score
+from diffalign.trainers.checks import Check
+from diffalign.trainers.embeddings import embedded_once, no_encoder_left
 from diffalign.trainers.evaluation import decoded
+from diffalign.trainers.rehearsal import rehearse
+from diffalign.trainers.saved import reload
 from diffalign.trainers.trained import dropout
 
 if TYPE_CHECKING:
@@ -20,33 +22,18 @@ if TYPE_CHECKING:
 GROUPS_LOOKED_AT = 8
 
 
-class Check(NamedTuple):
-    """One thing looked at.
-
-    Attributes:
-        name: what was checked.
-        passed: whether it holds.
-        figure: what was measured.
-        advice: what to do when it does not hold.
-    """
-
-    name: str
-    passed: bool
-    figure: str
-    advice: str
-
-
 def preflight(trainer: BaseTrainer, *, full: bool) -> list[Check]:
     """Roll out once and check; nothing of the trainer is changed.
 
     Args:
         trainer: a trainer that has not started.
-        full: also disturb images and make one update (which is taken back).
+        full: also disturb images, count encoder calls, make one update, save, resume and reload (all taken back).
     """
     batch = trainer.collect(0)
     checks = list(_cheap(trainer, batch))
     if full:
-        checks += [*_sensitivity(trainer, batch), _moves(trainer, batch)]
+        checks += [*_sensitivity(trainer, batch), embedded_once(trainer), no_encoder_left(trainer)]
+        checks += [*rehearse(trainer, batch), reload(trainer)]
     trainer.policy.meter.drain()
     trainer.clock.drain()
     return checks
@@ -123,32 +110,3 @@ def _sensitivity(trainer: BaseTrainer, batch: Batch) -> Iterator[Check]:
             f"mean change {change:.3g} when images are drowned in noise",
             "A reward that scores noise like an image cannot guide: check its input range and preprocessing.",
         )
-
-
-def _moves(trainer: BaseTrainer, batch: Batch) -> Check:
-    """One real update at the full learning rate (warm-up starts at 0), taken back."""
-    rate = trainer.args.learning_rate
-    before = trainable_state(trainer.policy)
-    optimiser = copy.deepcopy(trainer.optimisation.state_dict())
-    history = dict(trainer.state.history)
-    feedback = trainer.feedback(batch)
-    chunk = torch.arange(batch.draw.samples)
-    with dropout(trainer.policy, trainer.args.seed, 0):
-        for micro in batch.mine.values():
-            for loss in trainer.losses(batch, micro, feedback, chunk):
-                trainer.optimisation.backward(loss)
-    trainer.metrics(batch, feedback, chunk)  # takes the notes of the losses away
-    for group in trainer.optimisation.optimizer.param_groups:
-        group["lr"] = rate
-    result = trainer.optimisation.step()
-    after = trainable_state(trainer.policy)
-    moved = sum(not torch.equal(before[name], after[name]) for name in before)
-    load_trainable_state(trainer.policy, before)
-    trainer.optimisation.load_state_dict(optimiser)
-    trainer.state.history = history
-    return Check(
-        "trainable parameters move",
-        moved > 0 and result.made and result.grad_norm > 0,  # weight decay alone moves them too
-        f"{moved} of {len(before)} tensors changed, gradient norm {result.grad_norm:.3g} (learning rate {rate:g})",
-        "No movement: the rewards carry no signal, nothing connects them to the weights, or the learning rate is 0.",
-    )

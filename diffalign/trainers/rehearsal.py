@@ -36,6 +36,8 @@ def taken_back(trainer: BaseTrainer) -> Iterator[dict[str, Any]]:
 def rehearse(trainer: BaseTrainer, batch: Batch) -> list[Check]:
     """Checks of one real update on a roll-out, and of the checkpoint that would follow it."""
     with taken_back(trainer) as before:
+        if trainer.ema is not None:
+            trainer.ema.step(trainer.parameters)  # diffusers' first step copies; from the second on it averages
         checks = [_moves(trainer, batch, before["weights"])]
         if trainer.ema is not None:
             checks.append(_averages(trainer))

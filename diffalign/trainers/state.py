@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from diffalign.config import RunConfig
 from diffalign.models import load_trainable_state, trainable_state
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 MAY_CHANGE = (
     "max_train_steps output_dir overwrite_output_dir run_name report_to tracker_project_name checkpointing_steps "
     "checkpoints_total_limit resume_from_checkpoint eval_steps eval_guidance_scales eval_num_inference_steps "
-    "eval_images_per_prompt eval_rewards eval_dataset max_eval_samples compare preflight max_skipped_steps"
+    "eval_images_per_prompt eval_rewards eval_dataset max_eval_samples compare preflight max_skipped_steps "
+    "reward_options reward_cache async_scoring max_failed_rewards"
 )
 CHANGEABLE = frozenset(MAY_CHANGE.split())
 """Keys that a resumed run may set anew; any other one would make it another run."""
@@ -33,6 +35,7 @@ class TrainerState:
         rollout: roll-outs finished; the next one's number.
         skipped: steps skipped for a non-finite gradient.
         history: reward name -> prompt -> recent rewards (running advantages).
+        rewards: running moments and multipliers of the combination of rewards.
         guidance: best guidance scale of the evaluation before training, if there was one.
     """
 
@@ -40,20 +43,36 @@ class TrainerState:
     rollout: int = 0
     skipped: int = 0
     history: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    rewards: dict[str, dict[str, Any]] = field(default_factory=dict)
     guidance: float | None = None
+
+    def parts(self, trainer: BaseTrainer) -> dict[str, Any]:
+        """Everything a run is, as `save_checkpoint` takes it: weights, tensors, state."""
+        tensors = {"optimisation": trainer.optimisation.state_dict(), "rng": torch.get_rng_state()}
+        if trainer.ema is not None:
+            tensors["ema"] = trainer.ema.state_dict()
+        if trainer.old is not None:
+            tensors["old"] = trainer.old.state_dict()
+        state = {"trainer": asdict(self), "config": asdict(trainer.args)}
+        return {"weights": trainable_state(trainer.policy), "tensors": tensors, "state": state}
+
+    def take_up(self, trainer: BaseTrainer, weights: dict[str, Tensor], tensors: dict[str, Any], state: Any) -> None:
+        """Put `parts` back."""
+        load_trainable_state(trainer.policy, weights)
+        trainer.optimisation.load_state_dict(tensors["optimisation"])
+        torch.set_rng_state(tensors["rng"])
+        if trainer.ema is not None:
+            trainer.ema.load_state_dict(tensors["ema"])
+            trainer.ema.to(trainer.accelerator.device)
+        if trainer.old is not None:
+            trainer.old.load_state_dict(tensors["old"])
+        for key, value in state["trainer"].items():
+            setattr(self, key, value)
 
     def save(self, trainer: BaseTrainer) -> None:
         """Write a checkpoint of the trainer (main process)."""
         if trainer.accelerator.is_main_process:
-            tensors = {"optimisation": trainer.optimisation.state_dict(), "rng": torch.get_rng_state()}
-            if trainer.ema is not None:
-                tensors["ema"] = trainer.ema.state_dict()
-            if trainer.old is not None:
-                tensors["old"] = trainer.old.state_dict()
-            state = {"trainer": asdict(self), "config": asdict(trainer.args)}
-            save_checkpoint(
-                trainer.folder, self.step, weights=trainable_state(trainer.policy), tensors=tensors, state=state
-            )
+            save_checkpoint(trainer.folder, self.step, **self.parts(trainer))
             prune_checkpoints(trainer.folder, trainer.args.checkpoints_total_limit)
         trainer.accelerator.wait_for_everyone()
 
@@ -65,17 +84,7 @@ class TrainerState:
         """
         weights, tensors, state = load_checkpoint(path)
         _check_same_run(asdict(trainer.args), state["config"], str(path))
-        load_trainable_state(trainer.policy, weights)
-        trainer.optimisation.load_state_dict(tensors["optimisation"])
-        torch.set_rng_state(tensors["rng"])
-        if trainer.ema is not None:
-            trainer.ema.load_state_dict(tensors["ema"])
-            trainer.ema.to(trainer.accelerator.device)
-        if trainer.old is not None:
-            trainer.old.load_state_dict(tensors["old"])
-        for key, value in state["trainer"].items():
-            setattr(self, key, value)
-        trainer.log.truncate(self.step)
+        self.take_up(trainer, weights, tensors, state)
 
 
 def _check_same_run(now: dict[str, Any], then: dict[str, Any], path: str) -> None:

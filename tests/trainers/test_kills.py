@@ -18,7 +18,7 @@ from tests.trainers.small_runs import DDPO, events, same
 
 pytestmark = pytest.mark.slow
 
-STEPS, KILLS, DEADLINE = 12, 20, 100
+STEPS, KILLS, DEADLINE = 12, 20, 300
 KINDS = {
     "lora": ("sd3", {"ema_decay": 0.9, "beta": 0.05, "checkpoints_total_limit": 2}),
     "histories": ("sd", {**DDPO, "checkpoints_total_limit": 1}),

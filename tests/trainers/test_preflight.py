@@ -44,9 +44,18 @@ def test_what_is_looked_at(make):
         "no dropout in updates",
         "ratio is 1 at step 0",
         "ratio is 1 at step 1",
+        "rounding in fp32 stays inside the clip range",
     ]
     more = [check.name for check in preflight(make(), full=True)]
-    assert more == [*cheap, "reward redness sees noise", "trainable parameters move"]
+    assert more == [
+        *cheap,
+        "reward redness sees noise",
+        "prompts and references are embedded once",
+        "no text encoder is left on the device",
+        "trainable parameters move",
+        "resume changes the run and restores it",
+        "the saved LoRA reloads to the same images",
+    ]
 
 
 def constant(images, prompts, metadata):
