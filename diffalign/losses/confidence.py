@@ -45,7 +45,8 @@ def confidence_difference(
 def confidence_threshold(
     r: Tensor, confidence: Tensor, mean: float | Tensor, *, weight: float = 0.5, bound: float = 10.0
 ) -> Tensor:
-    """Return ``r + weight * sign(r - mean) * |r| * (confidence - 1/2)``, the code's default.
+    """Return ``r + weight * sign(r - mean) * |r| * (confidence - 1/2)``, the code's default. A reward that equals the
+    mean stays as it is [ours].
 
     Raises:
         ValueError: shapes differ, or a number is outside its range.

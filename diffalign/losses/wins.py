@@ -161,8 +161,8 @@ def difference_advantage(differences: Tensor, *, eps: float = 1e-6) -> Tensor:
     """Return ``mean_j D_ij / sqrt(sum D**2 / (2 G (G - 1)) + eps)``, ``(B, G)`` (Think-RM, arXiv:2505.16265, its code).
 
     With ``D_ij = r_i - r_j`` this is GRPO's advantage with the unbiased deviation; eps is inside the root, as there.
-    Sums to 0 over a group. (The code scales a binary verdict by one over the length of its text, which pays judges for
-    being short; this does not.)
+    Sums to 0 over a group; a group of one, which compares nothing, gets NaN [ours]. (The code scales a binary verdict
+    by one over the length of its text, which pays judges for being short; this does not.)
 
     Args:
         differences: ``(B, G, G)``, how much better i is than j, ``D' = -D``; a verdict that failed (NaN) counts 0.

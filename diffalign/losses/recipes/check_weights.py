@@ -12,9 +12,7 @@ from diffalign.losses.recipes.registry import recipe
 
 
 @recipe("verpo", alpha=1.0, sigma=0.1, delta=1e-6)
-def verpo(
-    passed: Tensor, turns: Tensor, *, beta: float, gamma: float, alpha: float, sigma: float, delta: float
-) -> Tensor:
+def verpo(passed: Tensor, turns: Tensor, *, beta: float, gamma: float, **weight: float) -> Tensor:
     """VeRPO (arXiv:2601.03525) [from a third-party digest]: advantage of passing everything, plus ``beta`` times that
     of the weighted checks; both centred in their group, neither scaled. ``(B, N)``.
 
@@ -25,11 +23,9 @@ def verpo(
         turns: ``(B, N)``, attempts (or denoising steps) that each sample took.
         beta: weight of the checks.
         gamma: discount per turn of the reward for passing everything.
-        alpha: how much more a hard check weighs.
-        sigma: width of "like difficulty".
-        delta: added to the number of like checks.
+        weight: settings of :func:`~diffalign.losses.check_weights.check_weights`.
     """
-    weights = check_weights(passed, alpha=alpha, sigma=sigma, delta=delta)
+    weights = check_weights(passed, **weight)
     whole = group_advantage(global_reward(passed, turns, gamma=gamma), scale=no_scale)
     return whole + beta * group_advantage(local_reward(passed, weights), scale=no_scale)
 

@@ -140,9 +140,9 @@ def ppo_c(
     """PPO-C (arXiv:2410.09724; its code, form "threshold", the default of its command line): the reward is raised by
     confidence above the running mean, and lowered below it.
 
-    The mean takes in this batch first. The other form is
-    :func:`~diffalign.losses.confidence.confidence_difference`. The reward model's loss is :func:`ppo_m`, the
-    preference loss :func:`cdpo`.
+    The mean takes in this batch before it is compared with, and a reward that equals it stays as it is (sign(0) = 0)
+    [ours]. The other form is :func:`~diffalign.losses.confidence.confidence_difference`. The reward model's loss is
+    :func:`ppo_m`, the preference loss :func:`cdpo`.
 
     Args:
         mean: what an earlier call returned, None at the start.
