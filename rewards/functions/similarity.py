@@ -85,7 +85,7 @@ def neighbour_mean(
 class Exemplars(NamedTuple):
     """A naive-Bayes classifier on the features that tell wanted examples from others, `(M,)` each."""
 
-    index: Tensor
+    chosen: Tensor
     wanted_mean: Tensor
     wanted_std: Tensor
     other_mean: Tensor
@@ -116,11 +116,11 @@ def fit_exemplars(wanted: Tensor, other: Tensor, *, features: int = 32, contrast
 
 def gaussian_exemplar(features: Tensor, exemplars: Exemplars, *, least_std: float = 1e-3) -> Tensor:
     """Probability that features `(B, D)` are those of a wanted image, equal priors, `(B,)` in [0, 1]."""
-    chosen = features[:, exemplars.index]
+    values = features[:, exemplars.chosen]
 
     def log_density(mean: Tensor, std: Tensor) -> Tensor:
         std = std.clamp(min=least_std)
-        return (-0.5 * ((chosen - mean) / std) ** 2 - std.log()).sum(1)
+        return (-0.5 * ((values - mean) / std) ** 2 - std.log()).sum(1)
 
     wanted = log_density(exemplars.wanted_mean, exemplars.wanted_std)
     return (wanted - log_density(exemplars.other_mean, exemplars.other_std)).sigmoid()

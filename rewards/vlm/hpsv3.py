@@ -100,7 +100,7 @@ class _FromTensors:
         )
 
 
-def _load(path: Path, backbone: str, dtype: torch.dtype) -> _Ranker:
+def _load(path: Path, backbone: str, dtype: torch.dtype) -> Any:
     """Backbone and head from the checkpoint; configuration from the backbone's folder."""
     from transformers import AutoConfig
 
@@ -156,9 +156,10 @@ class HPSv3Reward(VisionReward):
         processor.tokenizer.add_tokens([AddedToken(REWARD_TOKEN, special=True)])
         processor.image_processor.size = {"shortest_edge": PIXELS, "longest_edge": PIXELS}
         ranker = _load(weights.locate(*CHECKPOINT, path, argument="path"), backbone, getattr(torch, dtype))
+        self._ranker = ranker
         self._vlm = LocalVLM(ranker.backbone, processor)
         self._token = int(processor.tokenizer.convert_tokens_to_ids(REWARD_TOKEN))
-        rows = len(ranker.backbone.get_input_embeddings().weight)
+        rows = len(self._ranker.backbone.get_input_embeddings().weight)
         if self._token >= rows:
             raise ValueError(
                 f"the tokenizer of {backbone} puts {REWARD_TOKEN} at {self._token}, beyond the {rows} rows of the "
@@ -169,15 +170,15 @@ class HPSv3Reward(VisionReward):
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Moves the model; the head stays in float32 at least."""
         super().to(device, dtype)
-        self._module.head.to(dtype=torch.promote_types(self._place.dtype, torch.float32))
+        self._ranker.head.to(dtype=torch.promote_types(self._place.dtype, torch.float32))
         return self
 
     def score_batch(self, images: Tensor, prompts: list[str]) -> Tensor:
         """Scores `(n,)` of images `(n, 3, H, W)` on the model's device."""
         questions = [fill(self._question, text_prompt=self._vlm.plain(prompt)) for prompt in prompts]
         inputs = self._vlm.inputs([images], [self._vlm.question(question) for question in questions])
-        hidden = self._module.backbone.model(**inputs, use_cache=False).last_hidden_state
+        hidden = self._ranker.backbone.model(**inputs, use_cache=False).last_hidden_state
         rows = torch.arange(len(hidden), device=hidden.device)
         at_token = hidden[rows, (inputs["input_ids"] == self._token).int().argmax(1)]
-        means: Tensor = self._module.head(at_token.to(self._module.head[0].weight.dtype))[:, 0]
+        means: Tensor = self._ranker.head(at_token.to(self._ranker.head[0].weight.dtype))[:, 0]
         return means

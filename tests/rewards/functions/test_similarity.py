@@ -80,9 +80,9 @@ def test_exemplars_pick_the_features_that_tell_apart() -> None:
     wanted, other = noise(40, 6), noise(40, 6, seed=1)
     wanted[:, [1, 4]] += torch.tensor([4.0, -3.0], dtype=torch.float64)
     found = fit_exemplars(wanted, other, features=2)
-    assert found.index.tolist() == [1, 4]
+    assert found.chosen.tolist() == [1, 4]
     assert gaussian_exemplar(wanted, found).mean() > 0.95 and gaussian_exemplar(other, found).mean() < 0.05
-    assert len(fit_exemplars(wanted, other).index) == 6
+    assert len(fit_exemplars(wanted, other).chosen) == 6
 
 
 def test_the_contrast_outweighs_the_spread() -> None:
@@ -90,8 +90,8 @@ def test_the_contrast_outweighs_the_spread() -> None:
     half = torch.tensor([[-1.0], [1.0]], dtype=torch.float64) / math.sqrt(2)
     wanted = torch.cat([1 + 2 * half, 0.5 + 0.1 * half], 1)
     other = torch.cat([2 * half, 0.1 * half], 1)
-    assert fit_exemplars(wanted, other, features=1, contrast=50).index.tolist() == [0]
-    assert fit_exemplars(wanted, other, features=1, contrast=5).index.tolist() == [1]
+    assert fit_exemplars(wanted, other, features=1, contrast=50).chosen.tolist() == [0]
+    assert fit_exemplars(wanted, other, features=1, contrast=5).chosen.tolist() == [1]
 
 
 def test_the_probability_is_that_of_bayes() -> None:

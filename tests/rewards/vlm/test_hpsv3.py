@@ -83,7 +83,7 @@ def test_the_contract_holds_with_padding_and_gradient(parts: dict[str, Any], pho
 def test_the_score_is_the_mean_of_the_head_at_the_reward_token(parts: dict[str, Any], photos: Tensor) -> None:
     """By the model's own hidden states, one sequence at a time, the head written out."""
     reward = HPSv3Reward(**parts)
-    head = {name: value for name, value in reward._module.head.state_dict().items()}
+    head = {name: value for name, value in reward._ranker.head.state_dict().items()}
     question = "\nRate the image. Prompt - a fox\n\nThe rating: <|Reward|>\n\nEND\n"
     inputs = reward._vlm.inputs([photos[:1]], [reward._vlm.question(question)])
     tokens = inputs["input_ids"][0].tolist()
@@ -91,7 +91,7 @@ def test_the_score_is_the_mean_of_the_head_at_the_reward_token(parts: dict[str, 
     assert place < len(tokens) - 3
     assert inputs["image_grid_thw"].tolist() == [[1, 4, 6]]  # 56 x 84: the least multiples of 28 of that area
     with torch.no_grad():
-        states = reward._module.backbone(**inputs, output_hidden_states=True).hidden_states[-1][0, place]
+        states = reward._ranker.backbone(**inputs, output_hidden_states=True).hidden_states[-1][0, place]
     x = torch.relu(head["0.weight"] @ states + head["0.bias"])
     x = torch.relu(head["3.weight"] @ x + head["3.bias"])
     expected = float((head["5.weight"] @ x + head["5.bias"])[0])
@@ -115,10 +115,10 @@ def test_both_namings_of_the_backbone_are_read(
 def test_half_precision_keeps_the_head_whole(parts: dict[str, Any], photos: Tensor) -> None:
     whole = HPSv3Reward(**parts)(photos, PROMPTS, [{}] * 3)
     half = HPSv3Reward(**{**parts, "dtype": "bfloat16"})
-    assert half._place.dtype == torch.bfloat16 and half._module.head[0].weight.dtype == torch.float32
+    assert half._place.dtype == torch.bfloat16 and half._ranker.head[0].weight.dtype == torch.float32
     assert torch.allclose(half(photos, PROMPTS, [{}] * 3), whole, atol=0.1)
     moved = HPSv3Reward(**parts).to(dtype=torch.bfloat16)
-    assert moved._place.dtype == torch.bfloat16 and moved._module.head[0].weight.dtype == torch.float32
+    assert moved._place.dtype == torch.bfloat16 and moved._ranker.head[0].weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
