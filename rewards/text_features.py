@@ -45,14 +45,14 @@ class TextFeatures:
         self.encoded += len(new)
         for start in range(0, len(new), PER_CALL):
             part = new[start : start + PER_CALL]
-            # What is remembered may meet a gradient later, so it must not be an inference tensor.
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.no_grad():
                 features.update(zip(part, self._encode(part), strict=True))
         for prompt, value in features.items():
             self._known[prompt] = value
             self._known.move_to_end(prompt)
         while len(self._known) > self._limit:
             self._known.popitem(last=False)
+        # A copy: what was remembered in inference mode could not be saved for a backward pass.
         return torch.stack([features[prompt] for prompt in prompts])
 
     def __len__(self) -> int:
