@@ -109,6 +109,7 @@ def test_labels_are_a_half_at_no_advantage_and_saturate_at_the_clip():
     adv = torch.tensor([-9.0, -5.0, -1.0, 0.0, 2.5, 5.0, 9.0])
     assert fp.optimality(adv).tolist() == pytest.approx([0, 0, 0.4, 0.5, 0.75, 1, 1])
     assert fp.optimality(adv, clip=2.5).tolist() == pytest.approx([0, 0, 0.3, 0.5, 1, 1, 1])
+    assert not fp.optimality(adv.requires_grad_()).requires_grad
 
 
 def test_a_perfect_prediction_has_a_finite_gradient():
