@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from diffalign.config import RunConfig
+from diffalign.trainers.awm import AWMTrainer
 from diffalign.trainers.base import BaseTrainer
 from diffalign.trainers.checks import Check
 from diffalign.trainers.evaluation import evaluate_policy
-from diffalign.trainers.forward_process import AWMTrainer, NFTTrainer
+from diffalign.trainers.nft import NFTTrainer
 from diffalign.trainers.policy_gradient import PolicyGradientTrainer
 from diffalign.trainers.preflight import preflight
 

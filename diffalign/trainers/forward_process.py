@@ -1,4 +1,4 @@
-"""Methods without likelihoods: DiffusionNFT and AWM, on re-noised samples of any sampler.
+"""What methods without likelihoods share (DiffusionNFT, AWM): re-noised samples of any sampler.
 
 They share roll-out, rewards, advantages, optimiser and checkpoints with the policy gradient; only the objective
 differs. An image is noised to a few levels, the velocity there is predicted (the conditional branch alone), and the
@@ -14,31 +14,21 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffalign.losses import forward_process, latent_mean, policy, velocity_kl
-from diffalign.models import Shadow
+from diffalign.losses import latent_mean, velocity_kl
 from diffalign.sampling import StepPlan, Trajectory, noise_key, noised, step_noise
 from diffalign.sampling.forward_process import denoise
-from diffalign.trainers.advantages import Advantages, AdvantageTrainer
+from diffalign.trainers.advantages import AdvantageTrainer
 from diffalign.trainers.batch import Batch, MicroBatch, share
 from diffalign.trainers.checks import Check
 from diffalign.trainers.distilled import sign_of_distillation
 from diffalign.trainers.draw import FORWARD, levels
 from diffalign.trainers.plans import sampling_plan
-
-MATCHING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "uniform": forward_process.uniform_matching,
-    "t": forward_process.linear_matching,
-    "t2": forward_process.squared_matching,
-    "huber": forward_process.huber_matching,
-    "ghuber": forward_process.generalised_huber_matching,
-}
-"""awm_weighting -> stand-in of the log-prob, (error, t) -> (B,)."""
 
 
 class Point(NamedTuple):
@@ -190,64 +180,3 @@ class ForwardProcessTrainer(AdvantageTrainer):
                 f"mean KL {float(kl.detach().mean()):.3g}",
                 "The KL term is cut off from the weights: report this configuration.",
             )
-
-
-class NFTTrainer(ForwardProcessTrainer):
-    """DiffusionNFT (2509.16117); Edit-R1 is this with `group_filter`.
-
-    Released form: self-normalised x0 errors, times the advantage clip. The old policy samples.
-    """
-
-    samples_with_old = True
-
-    def objective(
-        self, value: Tensor, before: Tensor | None, point: Point, advantages: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The two branches, weighted by label."""
-        if before is None:
-            raise ValueError("DiffusionNFT contrasts with the old policy's velocity, and none was given")
-        label = forward_process.optimality(advantages, clip=self.args.advantage_clip)
-        terms = forward_process.nft(value, before, point.x0, point.noise, point.t, label, beta=self.args.nft_beta)
-        return self.args.advantage_clip * terms, torch.zeros_like(terms)
-
-
-class AWMTrainer(ForwardProcessTrainer):
-    """Advantage-weighted matching (2509.25050): the policy gradient with minus a matching error as log-prob.
-
-    Ratios are taken to the weights that sampled; in the first update of a roll-out these are the policy's own.
-    Advantages are divided by their clip, as released.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._sampled = Shadow(self.policy) if self.steps_per_rollout > 1 else None
-
-    @property
-    def _needs_reward(self) -> bool:
-        return self.args.beta == 0 and self.args.beta_old == 0
-
-    def feedback(self, batch: Batch) -> Advantages:
-        """Advantages; the weights that sampled are remembered."""
-        if self._sampled is not None:
-            self._sampled.average(0.0)
-        return super().feedback(batch)
-
-    def _before(self, trajectory: Trajectory, point: Point, old: Tensor | None) -> Tensor | None:
-        if self._sampled is None or self.state.step % self.steps_per_rollout == 0:
-            return None
-        return self._elsewhere(self._sampled, trajectory, point, "old")
-
-    def objective(
-        self, value: Tensor, before: Tensor | None, point: Point, advantages: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """PPO's clip on the ratio of matching errors."""
-        matching = MATCHING[self.args.awm_weighting]
-
-        def log_prob(velocity: Tensor) -> Tensor:
-            return matching(forward_process.matching_error(velocity, point.x0, point.noise), point.t)
-
-        own = log_prob(value)
-        log_ratio = own - (own.detach() if before is None else log_prob(before))
-        scaled = advantages / self.args.advantage_clip
-        terms = policy.clip(log_ratio, scaled, eps_low=self.args.epsilon, eps_high=self.args.epsilon_high)
-        return terms, log_ratio

@@ -1,0 +1,28 @@
+"""DiffusionNFT: two implicit policies contrasted on re-noised samples of the averaged one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffalign.losses import forward_process
+from diffalign.trainers.forward_process import ForwardProcessTrainer, Point
+
+
+class NFTTrainer(ForwardProcessTrainer):
+    """DiffusionNFT (2509.16117); Edit-R1 is this with `group_filter`.
+
+    Released form: self-normalised x0 errors, times the advantage clip. The old policy samples.
+    """
+
+    samples_with_old = True
+
+    def objective(
+        self, value: Tensor, before: Tensor | None, point: Point, advantages: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The two branches, weighted by label."""
+        if before is None:
+            raise ValueError("DiffusionNFT contrasts with the old policy's velocity, and none was given")
+        label = forward_process.optimality(advantages, clip=self.args.advantage_clip)
+        terms = forward_process.nft(value, before, point.x0, point.noise, point.t, label, beta=self.args.nft_beta)
+        return self.args.advantage_clip * terms, torch.zeros_like(terms)
