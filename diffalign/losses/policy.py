@@ -112,8 +112,7 @@ def kl_mask(
     Args:
         log_ratio: see the module.
         adv: see the module.
-        kl: shape of ``log_ratio``, from :func:`~diffalign.losses.diffusion.gaussian_kl` with the mean over the latent;
-            detached.
+        kl: shape of ``log_ratio``, from :func:`~diffalign.losses.diffusion.gaussian_kl` with the mean over the latent.
         limit: largest KL that goes on.
         mask: see the module.
         max_log_ratio: bound of the log-ratio.
@@ -125,7 +124,7 @@ def kl_mask(
     if kl.shape != log_ratio.shape:
         raise ValueError(f"kl must have the shape of log_ratio {tuple(log_ratio.shape)}, got {tuple(kl.shape)}")
     x, adv = _inputs(log_ratio, adv, mask)
-    outwards = torch.where(adv > 0, x > 0, x < 0) & (keep(kl.detach(), mask) > limit)
+    outwards = torch.where(adv > 0, x > 0, x < 0) & (keep(kl, mask) > limit)
     loss = -adv * x.clamp(-max_log_ratio, max_log_ratio).exp()
     return torch.where(outwards, loss.detach(), loss)
 

@@ -166,6 +166,13 @@ def test_later_passes_are_not_looked_at() -> None:
     assert pairs(seen, batch() | sums).ref_w.tolist() == [1, 1]
 
 
+def test_the_halves_of_three_pairs_are_three_each() -> None:
+    seen = [torch.arange(6.0)[:, None] + start for start in (0, 10)]
+    found = pairs(seen, {"completion_mask": torch.tensor([[0, 1]] * 3 + [[1, 0]] * 3)})
+    assert [x[:, 0].tolist() for x in found[:4]] == [[0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15]]
+    assert found.mask_w.all() and not found.mask_l.any() and found.mask_l.shape == (3, 1)
+
+
 def test_references_carry_no_gradient() -> None:
     live = torch.zeros(4, 4, requires_grad=True)
     found = pairs([torch.zeros(4, 4), live], batch())
