@@ -120,6 +120,15 @@ class RunConfig:
     multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = _key(
         "sum_then_normalize", "several rewards: weigh then normalise, or normalise each then weigh (GDPO)"
     )
+    reward_transforms: dict[str, Any] = _key({}, "per reward a list of transforms: clamp, affine, rank, normalize, ...")
+    reward_combination: dict[str, Any] = _key({}, "{rule: name, option: value}; default the sum by reward_weights")
+    reward_routes: dict[str, dict[str, Any]] = _key({}, "per reward {metadata key: values, prompt: regex} it is for")
+    reward_options: dict[str, dict[str, Any]] = _key(
+        {}, "per reward device, batch_size, worker (thread, process), timeout, retries, backoff (seconds)"
+    )
+    reward_cache: str | None = _key(None, "file or folder that keeps scores by content; default: none are kept")
+    async_scoring: bool = _key(True, "score images beside the roll-out, in one thread per reward; same scores")
+    max_failed_rewards: float = _key(1.0, "share of a roll-out that a counted reward may fail on; above it the run stops")
     # optimisation
     max_train_steps: int = _key(100, "optimiser steps")
     per_device_train_batch_size: int = _key(32, "images per forward; results do not depend on it beyond rounding")
@@ -149,6 +158,9 @@ class RunConfig:
     eval_num_inference_steps: int | None = _key(None, "ODE steps of evaluation; default num_inference_steps")
     eval_images_per_prompt: int = _key(4, "images per held-out prompt")
     eval_rewards: list[str] = _key([], "held-out rewards: measured, never trained")
+    watchdog: Literal["off", "flag", "stop"] = _key(
+        "flag", "when eval_rewards part from what is trained (needs eval_steps): warn, or end the run"
+    )
     compare: bool = _key(False, "evaluate before and after training by the full protocol and report the gain")
     # output
     output_dir: str = _key("runs/diffalign", "run folder")
@@ -310,7 +322,7 @@ NON_NEGATIVE = (
     "filter_std kl_limit beta_old old_decay_rate old_decay_start"
 ).split()
 BELOW_ONE = "ema_decay lora_dropout adam_beta1 adam_beta2 old_decay".split()
-FRACTIONS = "timestep_fraction post_window_fraction".split()
+FRACTIONS = "timestep_fraction post_window_fraction max_failed_rewards".split()
 
 
 def check_ranges(config: RunConfig) -> None:
@@ -449,3 +461,9 @@ def _check_evaluation(config: RunConfig) -> None:
         raise ValueError("eval_guidance_scales is empty: name at least one guidance scale, for example [1.0, 3.0]")
     if config.eval_dataset is None and (config.compare or config.eval_steps):
         raise ValueError("compare and eval_steps need held-out prompts: set eval_dataset, or turn both off")
+    held_out = set(config.eval_rewards) - set(config.reward_funcs)
+    if config.watchdog == "stop" and not (config.eval_steps and held_out):
+        raise ValueError(
+            "watchdog = stop needs eval_steps > 0 and eval_rewards that are not trained: it compares the two; set "
+            "them, or watchdog: flag"
+        )

@@ -21,11 +21,12 @@ timestep_fraction timestep_selection prefix_branches same_initial_noise uncond_g
 method num_generations prompts_per_rollout updates_per_rollout num_iterations advantage scale_rewards advantage_clip
 group_by group_filter filter_mean filter_std history_size history_min_count ratio step_weights epsilon epsilon_high
 trust_region kl_limit beta kl train_timesteps nft_beta awm_weighting beta_old old_decay old_decay_rate old_decay_start
-reward_funcs reward_weights reward_kwargs multi_objective_aggregation
+reward_funcs reward_weights reward_kwargs multi_objective_aggregation reward_transforms reward_combination reward_routes
+reward_options reward_cache async_scoring max_failed_rewards
 max_train_steps per_device_train_batch_size learning_rate lr_scheduler lr_warmup_steps adam_beta1 adam_beta2
 adam_weight_decay adam_epsilon max_grad_norm max_skipped_steps ema_decay ema_update_every seed
 train_dataset eval_dataset max_train_samples max_eval_samples task_weights
-eval_steps eval_guidance_scales eval_num_inference_steps eval_images_per_prompt eval_rewards compare
+eval_steps eval_guidance_scales eval_num_inference_steps eval_images_per_prompt eval_rewards watchdog compare
 output_dir overwrite_output_dir run_name report_to tracker_project_name checkpointing_steps checkpoints_total_limit
 resume_from_checkpoint preflight
 """.split()
@@ -196,6 +197,8 @@ def test_a_wrong_type_is_refused(key: str, value: Any, message: str) -> None:
         ({"task_weights": {"colors": 0}}, "not all zero"),
         ({"eval_guidance_scales": []}, "name at least one guidance scale"),
         ({"compare": True, "eval_dataset": None}, "need held-out prompts"),
+        ({"watchdog": "stop", "eval_rewards": ["jpeg"]}, "watchdog = stop needs eval_steps"),
+        ({"watchdog": "stop", "eval_steps": 5, "eval_rewards": ["shapes"]}, "eval_rewards that are not trained"),
     ],
 )
 def test_values_that_can_never_work_are_refused(values: dict[str, Any], message: str) -> None:

@@ -34,6 +34,7 @@ from diffalign.trainers.run_lock import FailureOfOne, run_lock
 from diffalign.trainers.run_log import RunLog
 from diffalign.trainers.skips import skipped
 from diffalign.trainers.state import TrainerState
+from diffalign.trainers.watchdog import Watchdog
 
 RewardSource = str | Callable[..., Any]
 
@@ -100,6 +101,8 @@ class BaseTrainer(ABC):
         self.folder = Path(self.args.output_dir)
         self.log = RunLog(self.folder, self.accelerator)
         self.results = Results(self)
+        self.watchdog = Watchdog(self)
+        self.ended = False
         embed_all(self)
         self.plan(0)  # a window or dynamics that does not fit the model's schedule is an error now
 
@@ -162,7 +165,7 @@ class BaseTrainer(ABC):
             unit="step",
             disable=not self.accelerator.is_main_process,
         )
-        while self.state.step < self.total_steps:
+        while self.state.step < self.total_steps and not self.ended:
             batch = self.collect(self.state.rollout)
             if self.state.rollout == 0:
                 self._before_the_first_update(batch)
@@ -271,6 +274,8 @@ class BaseTrainer(ABC):
                 require(self, batch)
         if self.args.compare:
             self.results.before()
+        if self.watchdog.active:
+            self.results.evaluate_now()  # what later evaluations are held against
 
     def _between(self, request: StopRequest) -> int:
         """After each roll-out: evaluation and checkpoint when one fell due in it, or at a stop.
@@ -281,8 +286,9 @@ class BaseTrainer(ABC):
         if self._due(self.args.eval_steps) and self.eval_records:
             with self.averaged():
                 self.results.evaluate_now()
+            self.ended = setup.anywhere(self.accelerator, self.watchdog.stop)
         stop = setup.agreed_stop(self.accelerator, request.number)
-        last = self.state.step >= self.total_steps
+        last = self.state.step >= self.total_steps or self.ended
         if stop or last or self._due(self.args.checkpointing_steps):
             self.save_checkpoint()
         return stop
@@ -326,6 +332,7 @@ class BaseTrainer(ABC):
         if found:
             self.state.load(self, found)
             self.log.truncate(self.state.step)
+            self.watchdog.resume()
         if self.accelerator.is_main_process:
             save_config(self.args, self.folder / "config.yaml")
 

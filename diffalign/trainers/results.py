@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from diffalign.report import compare, headline, image_grid, write_card, write_report
+from diffalign.rewards.base import Reward
 from diffalign.sampling import noise_key, rollout
 from diffalign.trainers.evaluation import Record, decoded, evaluate_policy
 from diffalign.trainers.plans import evaluation_plan
+from diffalign.trainers.watchdog import IMAGES
 
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer
@@ -57,18 +60,21 @@ class Results:
         self.headline = headline(comparison)
 
     def evaluate_now(self) -> None:
-        """One evaluation for the curve, at the best guidance scale known, on every fourth image of the protocol."""
+        """One evaluation for the curve and the watchdog, at the best guidance scale known, on few images per prompt."""
         trainer = self.trainer
         if trainer.accelerator.is_main_process:
             scale = trainer.state.guidance or trainer.args.guidance_scale
             alone = all(reward.scope == "pointwise" for reward in trainer.eval_rewards.values())
-            found = self._measure([scale], images=1 if alone else trainer.args.eval_images_per_prompt)
+            few = IMAGES if trainer.watchdog.active else 1
+            images = few if alone else max(trainer.args.eval_images_per_prompt, few)
+            found = self._measure([scale], images, trainer.watchdog.measures)
             table = found["guidance"][str(float(scale))]
             numbers: dict[str, Any] = {"guidance": scale, "overall": table["overall"]}
             numbers |= {f"task/{task}": value for task, value in table["tasks"].items()}
             for name in trainer.eval_rewards:
                 values = [p["rewards"][name] for p in found["prompts"] if p["rewards"][name] is not None]
                 numbers[f"reward/{name}/mean"] = sum(values) / len(values) if values else float("nan")
+            numbers |= trainer.watchdog.observe(found["prompts"])
             trainer.log.write("evaluation", trainer.state.step, numbers | self._costs())
         trainer.accelerator.wait_for_everyone()
 
@@ -120,13 +126,15 @@ class Results:
         trainer.accelerator.wait_for_everyone()
         return found
 
-    def _measure(self, scales: list[float], images: int) -> dict[str, Any]:
+    def _measure(
+        self, scales: list[float], images: int, measures: Mapping[str, Reward] | None = None
+    ) -> dict[str, Any]:
         trainer = self.trainer
         with trainer.clock.phase("evaluation"):
             return evaluate_policy(
                 trainer.policy,
                 trainer.eval_records,
-                trainer.eval_rewards,
+                trainer.eval_rewards | dict(measures or {}),
                 guidance_scales=scales,
                 num_inference_steps=self.steps,
                 images_per_prompt=images,

@@ -156,6 +156,13 @@ def agreed_stop(accelerator: Accelerator, number: int) -> int:
     return int(accelerator.reduce(asked, reduction="sum").nonzero().max())
 
 
+def anywhere(accelerator: Accelerator, flag: bool) -> bool:
+    """True everywhere when it is true on one process."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), reduction="sum") > 0)
+
+
 def summed(accelerator: Accelerator, counts: Mapping[str, int]) -> dict[str, int]:
     """Counts added up over processes; a process that had nothing to do counts as zero."""
     from accelerate.utils import gather_object

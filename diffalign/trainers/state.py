@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAY_CHANGE = (
     "max_train_steps output_dir overwrite_output_dir run_name report_to tracker_project_name checkpointing_steps "
     "checkpoints_total_limit resume_from_checkpoint eval_steps eval_guidance_scales eval_num_inference_steps "
-    "eval_images_per_prompt eval_rewards eval_dataset max_eval_samples compare preflight max_skipped_steps "
+    "eval_images_per_prompt eval_rewards eval_dataset max_eval_samples compare preflight max_skipped_steps watchdog "
     "reward_options reward_cache async_scoring max_failed_rewards"
 )
 CHANGEABLE = frozenset(MAY_CHANGE.split())
@@ -37,6 +37,7 @@ class TrainerState:
         history: reward name -> prompt -> recent rewards (running advantages).
         rewards: running moments and multipliers of the combination of rewards.
         guidance: best guidance scale of the evaluation before training, if there was one.
+        watchdog: the evaluations that later ones are held against.
     """
 
     step: int = 0
@@ -45,6 +46,7 @@ class TrainerState:
     history: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     rewards: dict[str, dict[str, Any]] = field(default_factory=dict)
     guidance: float | None = None
+    watchdog: dict[str, Any] = field(default_factory=dict)
 
     def parts(self, trainer: BaseTrainer) -> dict[str, Any]:
         """Everything a run is, as `save_checkpoint` takes it: weights, tensors, state."""
