@@ -15,6 +15,7 @@ from torch import Tensor
 from diffalign.losses import discriminative, group_advantage, policy, policy_pairs, recipes
 from diffalign.losses.baselines import median_center
 from diffalign.losses.recipes.ppo_max import ValueHead
+from diffalign.losses.regularizers import k3
 
 
 def adv(b: Batch) -> Tensor:
@@ -31,6 +32,11 @@ def target(b: Batch) -> Tensor:
     """The goal is set by the reward above the group's median."""
     score = group_advantage(b.rewards, center=median_center).flatten()
     return policy.target(b.x, adv(b), goal=policy.target_ratio(score))
+
+
+def kl_mask(b: Batch) -> Tensor:
+    """The KL to the roll-out policy is estimated at the word that was drawn."""
+    return policy.kl_mask(b.x, adv(b), kl=k3(-b.x).detach(), limit=0.02)
 
 
 def two(values: Tensor) -> Tensor:
@@ -77,6 +83,7 @@ OBJECTIVES: dict[str, Objective] = {
     "policy.ratio": surrogate(policy.ratio),
     "policy.clip": surrogate(policy.clip),
     "policy.dual_clip": surrogate(policy.dual_clip),
+    "policy.kl_mask": kl_mask,
     "policy.target": target,
     "policy_pairs.pair_plain": pair(policy_pairs.pair_plain),
     "policy_pairs.pair_joint": pair(policy_pairs.pair_joint),
