@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffalign.sampling.policy import Policy, take
+from diffalign.sampling.policy import Policy
+from diffalign.sampling.rollout import predict_at
 from diffalign.sampling.schedule import Schedule
 from diffalign.sampling.trajectory import Trajectory
 
@@ -31,7 +32,7 @@ def noised(schedule: Schedule, k: Tensor, x0: Tensor, noise: Tensor) -> Tensor:
 
 
 def denoise(policy: Policy, trajectory: Trajectory, k: Tensor, x: Tensor) -> Tensor:
-    """The conditional branch at level k, in fp32, under the caller's grad mode.
+    """The prediction at level k, guided as the roll-out was, in fp32, under the caller's grad mode.
 
     Args:
         policy: the model.
@@ -39,6 +40,5 @@ def denoise(policy: Policy, trajectory: Trajectory, k: Tensor, x: Tensor) -> Ten
         k: (B,) long, a step index per sample.
         x: (B, C, H, W) noised latents.
     """
-    timestep = trajectory.plan.dynamics.schedule.timestep[k.cpu()].to(x.device)
-    output = policy.predict(x, timestep, take(trajectory.cond, trajectory.prompt_id))
+    output = predict_at(policy, trajectory, k, x)
     return output.to(torch.promote_types(output.dtype, torch.float32))

@@ -58,7 +58,7 @@ def rollout(
     previous: Tensor | None = None
     for k in plan.steps:
         with torch.set_grad_enabled(plan.grad[k]):
-            output = _predict(policy, trajectory, k, trajectory.final)  # copies share it: they part by the noise alone
+            output = predict_at(policy, trajectory, k, trajectory.final)  # copies share it: they part by the noise alone
             output = _copies(output, plan.fork[k])
             previous = None if previous is None else _copies(previous, plan.fork[k])
             trajectory = trajectory.forked(plan.fork[k])
@@ -91,7 +91,7 @@ def replay(policy: Policy, trajectory: Trajectory, k: int | Tensor) -> StepOut:
         x, next_x = _gather(trajectory, k), _gather(trajectory, k + 1)
         copies = 1
     roots = replace(trajectory, prompt_id=trajectory.prompt_id[::copies])
-    output = _copies(_predict(policy, roots, k, x[::copies]), copies)
+    output = _copies(predict_at(policy, roots, k, x[::copies]), copies)
     return trajectory.plan.dynamics.step(output, k, x, next_x)
 
 
@@ -130,8 +130,17 @@ def _begin(
     )
 
 
-def _predict(policy: Policy, trajectory: Trajectory, k: int | Tensor, x: Tensor) -> Tensor:
+def predict_at(policy: Policy, trajectory: Trajectory, k: int | Tensor, x: Tensor) -> Tensor:
+    """Model output at step k, guided as the plan guides that step, under the caller's grad mode.
+
+    Args:
+        policy: the model.
+        trajectory: whose prompts and plan belong to the rows of x.
+        k: step index, or (B,) long tensor with one per sample; hooks act on the former alone.
+        x: (B, C, H, W) latents before the step.
+    """
     plan = trajectory.plan
+    k = k if isinstance(k, int) else k.cpu()  # where the tables are
     t = plan.dynamics.schedule.timestep[k].to(x.device).expand(trajectory.batch)
     cond = take(trajectory.cond, trajectory.prompt_id)
     scale = _scale(plan, k, x)
@@ -161,7 +170,7 @@ def _scale(plan: StepPlan, k: int | Tensor, x: Tensor) -> float | Tensor | None:
     """Guidance at step k, None where every row has scale 1."""
     if isinstance(k, int):
         return None if plan.guidance[k] == 1 else plan.guidance[k]
-    scales = torch.tensor(plan.guidance)[k.cpu()]
+    scales = torch.tensor(plan.guidance)[k]
     if bool((scales == 1).all()):
         return None
     return scales.to(x).reshape(-1, *(1,) * (x.dim() - 1))

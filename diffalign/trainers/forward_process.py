@@ -1,7 +1,7 @@
 """What methods without likelihoods share (DiffusionNFT, AWM): re-noised samples of any sampler.
 
 They share roll-out, rewards, advantages, optimiser and checkpoints with the policy gradient; only the objective
-differs. An image is noised to a few levels, the velocity there is predicted (the conditional branch alone), and the
+differs. An image is noised to a few levels, the velocity there is predicted (guided as in the roll-out), and the
 objective compares it with the noise that was added. A level and its noise are functions of seed, update and sample, so
 that batch size and number of processes change nothing.
 

@@ -1,4 +1,4 @@
-"""Noising and one-branch predictions, and the compressed schedule."""
+"""Noising, predictions at levels of their own, and the compressed schedule."""
 
 from __future__ import annotations
 
@@ -17,16 +17,29 @@ def test_each_sample_is_noised_to_its_own_level():
     assert found[:, 0, 0, 0].tolist() == [-1.0, 0.5, 1.25]
 
 
-def test_the_prediction_is_the_conditional_branch_at_each_sample_s_own_time(toy):
-    policy = toy
-    plan = make_plan(ode(FOUR), record=[], guidance=3.0)
-    trajectory = rollout(policy, plan, ["a", "b", "a"], [0, 1, 2])
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_the_prediction_is_guided_as_the_roll_out_at_each_sample_s_own_time(toy, scale):
+    plan = make_plan(ode(FOUR), record=[], guidance=scale)
+    trajectory = rollout(toy, plan, ["a", "b", "a"], [0, 1, 2])
     x, k = torch.randn(trajectory.final.shape), torch.tensor([3, 0, 1])
-    together = denoise(policy, trajectory, k, x)
+    together = denoise(toy, trajectory, k, x)
     for row in range(3):
         cond = {name: value[trajectory.prompt_id[row]][None] for name, value in trajectory.cond.items()}
-        alone = policy.predict(x[row : row + 1], FOUR.timestep[k[row]][None], cond)
-        assert torch.allclose(together[row : row + 1], alone, atol=1e-6)
+        alone = toy.predict(x[row : row + 1], FOUR.timestep[k[row]][None], cond)
+        if scale != 1:
+            free = toy.predict(x[row : row + 1], FOUR.timestep[k[row]][None], trajectory.uncond)
+            alone = 3 * alone - 2 * free
+        assert torch.allclose(together[row : row + 1], alone, atol=1e-5)
+
+
+def test_guided_predictions_have_a_gradient_through_the_conditional_branch_alone(toy):
+    trajectory = rollout(toy, make_plan(ode(FOUR), record=[], guidance=3.0), ["a", "b"], [0, 1])
+    x, k = torch.randn(trajectory.final.shape), torch.tensor([1, 2])
+    free = rollout(toy, make_plan(ode(FOUR), record=[], guidance=1.0), ["a", "b"], [0, 1])
+    weights = list(toy.net.parameters())
+    guided = torch.autograd.grad(denoise(toy, trajectory, k, x).sum(), weights)
+    plain = torch.autograd.grad(denoise(toy, free, k, x).sum(), weights)
+    torch.testing.assert_close(guided, tuple(3 * grad for grad in plain))
 
 
 def test_compression_leaves_the_window_and_ends_where_the_schedule_ends():
