@@ -58,7 +58,7 @@ def rollout(
     previous: Tensor | None = None
     for k in plan.steps:
         with torch.set_grad_enabled(plan.grad[k]):
-            output = predict_at(policy, trajectory, k, trajectory.final)  # copies share it: they part by the noise alone
+            output = predict_at(policy, trajectory, k, trajectory.final)  # copies share it
             output = _copies(output, plan.fork[k])
             previous = None if previous is None else _copies(previous, plan.fork[k])
             trajectory = trajectory.forked(plan.fork[k])
