@@ -128,7 +128,7 @@ class RunConfig:
     )
     reward_cache: str | None = _key(None, "file or folder that keeps scores by content; default: none are kept")
     async_scoring: bool = _key(True, "score images beside the roll-out, in one thread per reward; same scores")
-    max_failed_rewards: float = _key(1.0, "share of a roll-out that a counted reward may fail on; above it the run stops")
+    max_failed_rewards: float = _key(1.0, "share of a roll-out a counted reward may fail on; above it the run stops")
     # optimisation
     max_train_steps: int = _key(100, "optimiser steps")
     per_device_train_batch_size: int = _key(32, "images per forward; results do not depend on it beyond rounding")

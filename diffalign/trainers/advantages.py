@@ -23,7 +23,7 @@ from diffalign.losses import (
     zero_variance_share,
 )
 from diffalign.trainers.base import BaseTrainer
-from diffalign.trainers.batch import Batch, counted, scored
+from diffalign.trainers.batch import Batch
 
 # eps is what the released code of each adds to the standard deviation: DanceGRPO (group), Flow-GRPO (batch).
 SCALES: dict[str, Callable[..., Tensor]] = {
@@ -74,7 +74,7 @@ class AdvantageTrainer(BaseTrainer):
 
     def feedback(self, batch: Batch) -> Advantages:
         """Advantages of all samples, clipped; groups that the filter drops are out."""
-        columns = counted(self.args, batch.rewards)
+        columns = self.flow.combined(batch)
         total = torch.stack([weight * values for values, weight in columns.values()]).sum(0)
         values = self._running(batch, columns) if self.args.advantage == "running" else self._grouped(batch, columns)
         groups = self._groups(batch, total)
@@ -85,7 +85,7 @@ class AdvantageTrainer(BaseTrainer):
         clipped = values.clamp(-self.args.advantage_clip, self.args.advantage_clip).float()
         return Advantages(
             torch.where(trained, clipped, 0),
-            scored(self.args, batch.rewards) & trained,
+            self.flow.usable(batch) & trained,
             zero_variance_share(groups),
             kept.float().mean(),
         )

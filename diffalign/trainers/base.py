@@ -16,20 +16,20 @@ from tqdm import tqdm
 from diffalign.config import RunConfig, check_ranges, save_config
 from diffalign.data.prompts import read_prompts
 from diffalign.models import Adapter, Reference, Shadow, adapt, load_policy, trainable_parameters
-from diffalign.rewards.scoring import count_failures, score
+from diffalign.rewards import Pending
 from diffalign.sampling import StepPlan, rollout
 from diffalign.trainers import setup, trained
-from diffalign.trainers.batch import Batch, MicroBatch, scored, share
+from diffalign.trainers.batch import Batch, MicroBatch
 from diffalign.trainers.checkpoints import find_checkpoint
 from diffalign.trainers.checks import Check
 from diffalign.trainers.clock import Clock
-from diffalign.trainers.draw import Draw, Record, draw
+from diffalign.trainers.draw import Draw, draw
 from diffalign.trainers.embeddings import embed_all
-from diffalign.trainers.evaluation import decoded
 from diffalign.trainers.interrupt import StopRequest, graceful_interrupt, stopping
 from diffalign.trainers.optimisation import Optimisation
 from diffalign.trainers.preflight import require
 from diffalign.trainers.results import Results
+from diffalign.trainers.reward_flow import RewardFlow, combination
 from diffalign.trainers.run_lock import FailureOfOne, run_lock
 from diffalign.trainers.run_log import RunLog
 from diffalign.trainers.skips import skipped
@@ -78,8 +78,6 @@ class BaseTrainer(ABC):
         self.eval_records = setup.records(
             read_prompts, eval_dataset, self.args.eval_dataset, self.args.max_eval_samples
         )
-        self.rewards = setup.rewards(reward_funcs or self.args.reward_funcs, self.args.reward_kwargs)
-        self.eval_rewards = setup.rewards(self.args.eval_rewards, self.args.reward_kwargs) | self.rewards
         self.steps_per_rollout = self._steps_per_rollout()
         self.accelerator = Accelerator(
             cpu=not torch.accelerator.is_available(),  # else processes launched on a CPU would not find each other
@@ -87,9 +85,12 @@ class BaseTrainer(ABC):
             log_with=list(self.args.report_to) or None,
             project_dir=self.args.output_dir,
         )
+        self.rewards, self.eval_rewards = setup.rewards(reward_funcs, self.args, self.accelerator.device)
+        self.combination = combination(self.args, self.rewards, self.records)
         self.policy = self._load(model)
         self.args = trained.make_trainable(self.policy, self.args, peft_config)
-        self.reference = Reference(self.policy, needed=self.args.beta > 0)
+        compared = bool(self.combination.reference_samples)
+        self.reference = Reference(self.policy, needed=self.args.beta > 0 or compared)
         self.parameters = trainable_parameters(self.policy)
         rollouts = -(-self.args.max_train_steps // self.steps_per_rollout)
         self.total_steps = rollouts * self.steps_per_rollout
@@ -101,6 +102,7 @@ class BaseTrainer(ABC):
         self.folder = Path(self.args.output_dir)
         self.log = RunLog(self.folder, self.accelerator)
         self.results = Results(self)
+        self.flow = RewardFlow(self)
         self.watchdog = Watchdog(self)
         self.ended = False
         embed_all(self)
@@ -169,6 +171,7 @@ class BaseTrainer(ABC):
             batch = self.collect(self.state.rollout)
             if self.state.rollout == 0:
                 self._before_the_first_update(batch)
+            self.flow.bear(batch)
             self.update(batch, bar)
             self.state.rollout += 1
             number = self._between(request)
@@ -182,13 +185,16 @@ class BaseTrainer(ABC):
         updates = listed.micro_batches(self.args.per_device_train_batch_size, self.args.updates_per_rollout)
         pieces = [roots for update in updates for roots in update]
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        mine = {}
+        mine: dict[int, MicroBatch] = {}
+        pending: dict[int, Pending] = {}
         sampler = self.old.active() if self.old is not None and self.samples_with_old else nullcontext()
         with torch.no_grad(), sampler, self.clock.phase("rollout"), self.policy.meter.phase("rollout"):
             for number in range(rank, len(pieces), world):
                 mine[number] = self._roll_out(listed, plan, pieces[number])
+                if self.args.async_scoring:
+                    pending[number] = self.flow.hand_over(listed, mine[number])
         with self.clock.phase("reward"):
-            rewards = self._score(listed, mine)
+            rewards = self.flow.gather(listed, mine, pending)
         return Batch(listed, plan, mine, rewards)
 
     def update(self, batch: Batch, bar: Any = None) -> None:
@@ -209,7 +215,7 @@ class BaseTrainer(ABC):
 
     def _update_once(self, batch: Batch, feedback: Any, numbers: Iterable[int], chunk: Tensor) -> None:
         dropout = trained.dropout(self.policy, self.args.seed, self.state.step)
-        usable = bool(scored(self.args, batch.rewards)[chunk].any())
+        usable = bool(self.flow.usable(batch)[chunk].any())
         with self.clock.phase("train"), self.policy.meter.phase("train"), dropout:
             for number in numbers if usable else ():
                 if number in batch.mine:
@@ -223,7 +229,8 @@ class BaseTrainer(ABC):
         elif self.ema is not None and self.state.step % self.args.ema_update_every == 0:
             self.ema.step(self.parameters)
         numbers_of_step = self.metrics(batch, feedback, chunk) | {"grad_norm": result.grad_norm, "lr": rate}
-        self.log.write("step", self.state.step, self._reward_numbers(batch) | numbers_of_step | self._costs(batch))
+        numbers_of_rollout = {"rollout": self.state.rollout} | self.flow.numbers(batch)
+        self.log.write("step", self.state.step, numbers_of_rollout | numbers_of_step | self._costs(batch))
 
     # --- pieces of the loop ------------------------------------------------------------------------------------------
 
@@ -240,32 +247,6 @@ class BaseTrainer(ABC):
             keep_means=self.args.ratio == "guard" or self.args.trust_region == "kl_mask",
         )
         return MicroBatch(listed.sample_rows(roots), trajectory)
-
-    def _score(self, listed: Draw, mine: dict[int, MicroBatch]) -> dict[str, Tensor]:
-        """(N,) scores by name; rewards that compare the images of a prompt see all samples in global order."""
-        records, total = listed.sample_records, listed.samples
-        rows = torch.cat([m.rows for m in mine.values()]) if mine else torch.zeros(0, dtype=torch.long)
-        images = torch.cat([decoded(m.trajectory) for m in mine.values()]) if mine else None
-        alone = {name: r for name, r in self.rewards.items() if r.scope == "pointwise"}
-        out = {}
-        own = self._score_rows(alone, images, [records[int(i)] for i in rows])
-        for name in alone:
-            out[name] = share(self.accelerator, own[name], rows, total).cpu()
-        together = {name: r for name, r in self.rewards.items() if r.scope != "pointwise"}
-        if together:
-            if images is None:  # this process had no micro-batch
-                images = torch.zeros(0, *setup.image_shape(self.policy))
-            everything = share(self.accelerator, images, rows, total)
-            group = torch.arange(total) // self.args.num_generations
-            tagged = [replace_metadata(record, group_id=int(g)) for record, g in zip(records, group, strict=True)]
-            out |= {name: v.cpu() for name, v in self._score_rows(together, everything, tagged).items()}
-        return {name: out[name] for name in self.rewards}  # their weights come in this order
-
-    def _score_rows(self, rewards: dict[str, Any], images: Tensor | None, records: list[Record]) -> dict[str, Tensor]:
-        if images is None:
-            return {name: torch.zeros(0) for name in rewards}
-        scores = score(rewards, images, [r["prompt"] for r in records], [r["metadata"] for r in records])
-        return {name: values.float() for name, values in scores.items()}
 
     def _before_the_first_update(self, batch: Batch) -> None:
         """A run that cannot learn stops here, before the long evaluation."""
@@ -298,16 +279,6 @@ class BaseTrainer(ABC):
 
     def _mean_reward(self, batch: Batch) -> float:
         return float(torch.stack([values.nanmean() for values in batch.rewards.values()]).mean())
-
-    def _reward_numbers(self, batch: Batch) -> dict[str, Any]:
-        numbers: dict[str, Any] = {"rollout": self.state.rollout}
-        failures = count_failures(batch.rewards)
-        for name, values in batch.rewards.items():
-            scored = values[~values.isnan()]
-            numbers[f"reward/{name}/mean"] = scored.mean() if len(scored) else float("nan")
-            numbers[f"reward/{name}/std"] = scored.std() if len(scored) > 1 else float("nan")
-            numbers[f"reward/{name}/nan"] = failures[name]
-        return numbers
 
     def _costs(self, batch: Batch) -> dict[str, Any]:
         """Images, model evaluations and seconds since the last step; a roll-out's own stand in its first step."""
@@ -390,8 +361,3 @@ class BaseTrainer(ABC):
                 "to share out to them; lower it, or raise prompts_per_rollout or num_generations"
             )
         return self.args.updates_per_rollout * self.args.num_iterations
-
-
-def replace_metadata(record: Record, **extra: Any) -> Record:
-    """A record with more metadata."""
-    return {**record, "metadata": {**record["metadata"], **extra}}

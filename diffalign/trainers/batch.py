@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from diffalign.config import RunConfig
 from diffalign.sampling import StepPlan, Trajectory
 from diffalign.trainers.draw import Draw
 
@@ -46,22 +44,6 @@ class Batch:
     def by_group(self, values: Tensor) -> Tensor:
         """(N,) -> (P, G): one row per prompt."""
         return values.view(len(self.draw.records), -1)
-
-
-def counted(config: RunConfig, rewards: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, float]]:
-    """Reward name -> ((N,) values, weight), without the rewards of weight 0, which are only logged."""
-    weights = config.reward_weights or [1.0] * len(rewards)
-    pairs = zip(rewards.items(), weights, strict=True)
-    return {name: (values, weight) for (name, values), weight in pairs if weight != 0}
-
-
-def scored(config: RunConfig, rewards: Mapping[str, Tensor]) -> Tensor:
-    """(N,) bool: the samples that can be learned from.
-
-    Rewards that are normalised apart leave a sample that one of them could not score the advantages of the others.
-    """
-    finite = torch.stack([values.isfinite() for values, _ in counted(config, rewards).values()])
-    return finite.any(0) if config.multi_objective_aggregation == "normalize_then_sum" else finite.all(0)
 
 
 def share(accelerator: Accelerator, values: Tensor, rows: Tensor, total: int) -> Tensor:

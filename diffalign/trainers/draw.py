@@ -16,7 +16,7 @@ from diffalign.sampling import Dwell, constant_dwell, dwelling, exponential_dwel
 Record = Mapping[str, Any]
 """{"prompt": str, "metadata": dict}."""
 
-PROMPTS, SEEDS, ORDER, WINDOW, STEPS, LEVELS, FORWARD = range(7)
+PROMPTS, SEEDS, ORDER, WINDOW, STEPS, LEVELS, FORWARD, REFERENCE = range(8)
 """Streams of random numbers; each draw names its own, so that one never shifts another."""
 
 

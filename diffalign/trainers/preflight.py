@@ -39,12 +39,6 @@ def preflight(trainer: BaseTrainer, *, full: bool) -> list[Check]:
     return checks
 
 
-def _counted(trainer: BaseTrainer) -> dict[str, bool]:
-    """Reward name -> whether it is trained; one of weight 0 is only logged."""
-    weights = trainer.args.reward_weights or [1.0] * len(trainer.rewards)
-    return {name: weight != 0 for name, weight in zip(trainer.rewards, weights, strict=True)}
-
-
 def require(trainer: BaseTrainer, batch: Batch) -> None:
     """The cheap checks on the first roll-out.
 
@@ -60,9 +54,9 @@ def require(trainer: BaseTrainer, batch: Batch) -> None:
 def _cheap(trainer: BaseTrainer, batch: Batch) -> Iterator[Check]:
     count = sum(parameter.numel() for parameter in trainer.parameters)
     yield Check("trainable parameters", count > 0, f"{count:,}", "Give lora_r > 0, or 0 for all weights.")
-    for name, values in batch.rewards.items():
-        if not _counted(trainer)[name]:
-            continue
+    for name, values in trainer.flow.asked(batch).items():
+        if name not in trainer.combination.weights or not len(values):
+            continue  # only logged, or no prompt of this roll-out takes its route
         share = float(values.isnan().float().mean())
         yield Check(
             f"reward {name} is finite",
@@ -77,7 +71,8 @@ def _cheap(trainer: BaseTrainer, batch: Batch) -> Iterator[Check]:
 
 
 def _spread(trainer: BaseTrainer, batch: Batch, name: str) -> Check:
-    groups = batch.by_group(batch.rewards[name])
+    asked = trainer.combination.routed(name, list(batch.draw.records))
+    groups = batch.by_group(batch.rewards[name])[asked]
     if trainer.args.advantage == "running":
         groups = groups.reshape(1, -1)  # compared across prompts until each has its own history
     looked = groups[:GROUPS_LOOKED_AT]
@@ -98,8 +93,8 @@ def _sensitivity(trainer: BaseTrainer, batch: Batch) -> Iterator[Check]:
     images, records = decoded(micro.trajectory), [batch.draw.sample_records[int(i)] for i in micro.rows]
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
     prompts, metadata = [r["prompt"] for r in records], [r["metadata"] for r in records]
-    counted = _counted(trainer)
-    alone = {name: r for name, r in trainer.rewards.items() if r.scope == "pointwise" and counted[name]}
+    counted = trainer.combination.weights
+    alone = {name: r for name, r in trainer.rewards.items() if r.scope == "pointwise" and name in counted}
     clean = score(alone, images, prompts, metadata)
     noised = score(alone, 0.3 * images + 0.7 * noise, prompts, metadata)
     for name in alone:

@@ -76,20 +76,29 @@ def _record(element: Any) -> Record:
     raise ValueError(f'a prompt record is a string or {{"prompt": str, "metadata": dict}}; got {element!r}')
 
 
-def rewards(sources: Any, arguments: Mapping[str, Mapping[str, Any]]) -> dict[str, Reward]:
-    """Rewards by name, in the given order.
+def rewards(sources: Any, args: RunConfig, device: torch.device) -> tuple[dict[str, Reward], dict[str, Reward]]:
+    """Trained and evaluated rewards by name, in the given order, on their devices.
+
+    Args:
+        sources: the trained ones; default those of args. Those of args.eval_rewards are evaluated beside them.
+        args: the run configuration.
+        device: where rewards without a device of their own lie.
 
     Raises:
-        ValueError: an unknown reward, two of one name, or arguments for a reward that is not used.
+        ValueError: an unknown reward, two of one name, or options for a reward that is not used.
     """
-    out: dict[str, Reward] = {}
-    for source in _listed(sources):
-        keywords = arguments.get(source, {}) if isinstance(source, str) else {}
-        reward = registry.get(source, **keywords)
-        if reward.name in out:
-            raise ValueError(f"two rewards are called {reward.name!r}: give one of them another name")
-        out[reward.name] = reward
-    return out
+    trained, held_out = _listed(sources or args.reward_funcs), _listed(args.eval_rewards)
+    made = [
+        registry.prepare(
+            some, args.reward_kwargs, options=args.reward_options, routes=args.reward_routes, cache=args.reward_cache
+        )
+        for some in (trained, held_out)
+    ]
+    known = [*made[0], *made[1], *(source for source in (*trained, *held_out) if isinstance(source, str))]
+    registry.check_names("reward_options", args.reward_options, known)
+    for reward in (*made[0].values(), *made[1].values()):
+        registry.moved(reward, device)
+    return made[0], made[1] | made[0]
 
 
 def _listed(sources: Any) -> list[Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diffalign.trainers.batch import counted
-
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer
     from diffalign.trainers.batch import Batch
@@ -35,8 +33,8 @@ def _cause(trainer: BaseTrainer, result: StepResult, batch: Batch) -> str:
     if result.bad_losses:
         causes.append(f"{result.bad_losses} terms of the loss are not finite")
     if not causes:
-        columns = counted(trainer.args, batch.rewards)
-        dead = [f"{name}: {int(values.isnan().sum())} NaN" for name, (values, _) in columns.items()]
+        columns = {name: batch.rewards[name] for name in trainer.combination.weights}
+        dead = [f"{name}: {int(values.isnan().sum())} NaN" for name, values in columns.items()]
         causes.append(
             f"none of its images could be scored (of {batch.draw.samples} in the roll-out, {', '.join(dead)})"
         )

@@ -11,7 +11,6 @@ from torch import Tensor
 from diffalign.evaluation.watchdog import Alarm, Reading, Watch, clipped_share, high_frequency_share, saturation, spread
 from diffalign.rewards.base import FunctionReward, Reward
 from diffalign.rewards.scopes import GroupReward, broadcast
-from diffalign.trainers.batch import counted
 
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer
@@ -35,8 +34,7 @@ class Watchdog:
 
     def __init__(self, trainer: BaseTrainer) -> None:
         self.trainer = trainer
-        names = dict.fromkeys(trainer.rewards, torch.zeros(0))
-        trained = list(counted(trainer.args, names))
+        trained = list(trainer.combination.weights)
         held_out = [name for name in trainer.eval_rewards if name not in trained]
         self.active = trainer.args.watchdog != "off" and bool(held_out) and trainer.args.eval_steps > 0
         self.measures: dict[str, Reward] = measures() if self.active else {}

@@ -93,7 +93,7 @@ def test_a_reward_that_fails_now_and_then_is_counted_and_left_out(make, folder):
 
     make(rewards=moody, preflight=True).train()
     line = events(folder)[0]
-    assert line["reward/moody/nan"] == 1 and math.isfinite(line["reward/moody/mean"])
+    assert line["reward/moody/nan"] == 2 and math.isfinite(line["reward/moody/mean"])
 
 
 def test_a_reward_that_always_fails_is_an_error_before_the_first_step(make, folder):
@@ -130,7 +130,7 @@ def test_a_fault_in_a_later_roll_out_keeps_the_checkpoint_before_it(make, folder
 
     def failing(images, prompts, metadata):
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 3:  # one call per micro-batch, two per roll-out
             raise RuntimeError("the judge is gone")
         return redness(images, prompts, metadata)
 
@@ -256,13 +256,13 @@ def away(calls):
         if len(seen) in calls:
             raise ScoringFailure("the judge did not answer in time")
         values = redness(images, prompts, metadata)
-        return values / 0 if len(seen) == 1 else values  # wrong at first: no score is infinite
+        return values / 0 if len(seen) <= 2 else values  # wrong at first: no score is infinite
 
     return judge
 
 
 def test_a_reward_away_for_a_while_costs_its_steps_and_no_more(make, folder):
-    trainer = make(rewards=away({3, 4, 5}), max_train_steps=8, num_generations=2)
+    trainer = make(rewards=away({5, 6, 7, 8, 9, 10}), max_train_steps=8, num_generations=2)
     trainer.train()
     lines = events(folder)
     assert [line["reward/judge/nan"] for line in lines] == [4, 4, 0, 0, 4, 4, 4, 4]
@@ -296,7 +296,7 @@ def test_ctrl_c_finishes_the_roll_out_saves_it_and_a_resume_is_the_whole_run(mak
     handler = signal.getsignal(signal.SIGINT)
     make(name="whole", rewards=interrupting(0), max_train_steps=8).train()
     with pytest.raises(KeyboardInterrupt, match="stopped at step 4; resume_from_checkpoint latest goes on"):
-        make(rewards=interrupting(2), max_train_steps=8).train()  # in the second roll-out
+        make(rewards=interrupting(3), max_train_steps=8).train()  # in the second roll-out
     assert signal.getsignal(signal.SIGINT) is handler
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-4"]
     resumed = make(rewards=interrupting(0), max_train_steps=8)
@@ -307,7 +307,7 @@ def test_ctrl_c_finishes_the_roll_out_saves_it_and_a_resume_is_the_whole_run(mak
 def test_sigterm_does_the_same_and_exits_with_143(make, folder):
     make(name="whole", rewards=interrupting(0), max_train_steps=8).train()
     with pytest.raises(SystemExit) as caught:
-        make(rewards=interrupting(2, signal.SIGTERM), max_train_steps=8).train()
+        make(rewards=interrupting(3, signal.SIGTERM), max_train_steps=8).train()
     assert caught.value.code == 143 and "stopped at step 4" in caught.value.text
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-4"]
     make(rewards=interrupting(0), max_train_steps=8).train("latest")
@@ -316,7 +316,7 @@ def test_sigterm_does_the_same_and_exits_with_143(make, folder):
 
 def test_ctrl_c_during_an_evaluation_loses_nothing(make, folder):
     records = [{"prompt": "a photo of a green cross", "metadata": {"tag": "colors"}}]
-    reward = interrupting(2)  # one call for the first roll-out, then the evaluation after it
+    reward = interrupting(3)  # two calls for the first roll-out, then the evaluation after it
     with pytest.raises(KeyboardInterrupt, match="stopped at step 2"):
         make(rewards=reward, max_train_steps=8, eval_steps=2, eval_records=records).train()
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-2"]
