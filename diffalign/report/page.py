@@ -11,7 +11,7 @@ from diffalign.report.compare import headline
 from diffalign.report.header import header, notes
 from diffalign.report.html import Markup, el, join
 from diffalign.report.pictures import picture_section
-from diffalign.report.progress import held_out_panel, reward_panels, task_panel
+from diffalign.report.progress import held_out_panel, reward_panels, task_panel, watch_panels
 from diffalign.report.run_folder import RunFolder, read_run
 from diffalign.report.style import READ_OUT, STYLE
 from diffalign.report.tables import backward_weight, cost_table, guidance_table, reward_table, task_table
@@ -67,6 +67,12 @@ def _sections(run: RunFolder) -> list[Markup | None]:
     return [
         _section("Progress", "What counts, beside what is trained on.", first, "grid wide"),
         _section("More held-out measures", "A gain in one task or reward can be a loss in another.", more, "grid"),
+        _section(
+            "Watchdog",
+            "What the pictures themselves look like: a reward that is gamed often shows here first.",
+            watch_panels(metrics),
+            "grid",
+        ),
         _section("By task", _bootstrap_note(comparison), tables),
         _section(
             "Guidance", "Overall score on the held-out prompts; each model's best scale in bold.", [guidance_table(run)]

@@ -12,7 +12,15 @@ from diffalign.report.figure import COLOURS, LARGE, SMALL, last_step, named, pan
 from diffalign.report.html import Markup
 from diffalign.report.metrics_log import Metrics, series
 
-__all__ = ["held_out_panel", "reward_panels", "task_panel"]
+__all__ = ["held_out_panel", "reward_panels", "task_panel", "watch_panels"]
+
+MEASURES = {
+    "high_frequency": "share of the spectral energy in fine detail: grids and noise raise it, blur lowers it",
+    "saturation": "mean colour saturation (HSV)",
+    "clipped": "share of values at the ends of the range",
+    "diversity": "distance between images of one prompt",
+}
+"""What the watchdog measures of pictures -> what it means."""
 
 
 def held_out_panel(metrics: Metrics) -> Markup | None:
@@ -59,6 +67,17 @@ def reward_panels(metrics: Metrics, trained: Sequence[str]) -> list[Markup]:
         size = SMALL if panels else LARGE
         if lines:
             panels.append(panel(f"Reward: {name}", lines, role, last_step(metrics), size=size))
+    return panels
+
+
+def watch_panels(metrics: Metrics) -> list[Markup]:
+    """What the watchdog measured of the held-out pictures, one panel per measure that was."""
+    rows, panels = _main_scale(metrics), []
+    for name, hint in MEASURES.items():
+        points = series(rows, f"watch/{name}")
+        lines = [Line("held-out", points, COLOURS[1], "dots")] if points else []
+        if lines:
+            panels.append(panel(f"Pictures: {name.replace('_', ' ')}", lines, hint, last_step(metrics), size=SMALL))
     return panels
 
 

@@ -6,7 +6,7 @@ import json
 import re
 
 from diffalign.report.metrics_log import Metrics
-from diffalign.report.progress import held_out_panel, reward_panels, task_panel
+from diffalign.report.progress import held_out_panel, reward_panels, task_panel, watch_panels
 
 
 def drawn(panel: str) -> dict[str, list]:
@@ -32,6 +32,7 @@ def test_held_out_score_has_one_line_per_guidance_scale():
 def test_no_evaluations_no_panels():
     metrics = Metrics(steps=steps(3, loss=1.0))
     assert held_out_panel(metrics) is None and task_panel(metrics) is None and reward_panels(metrics, []) == []
+    assert watch_panels(metrics) == []
 
 
 def test_tasks_are_drawn_at_one_guidance_scale():
@@ -48,6 +49,13 @@ def test_trained_reward_comes_first_and_held_out_ones_say_so():
     assert "Reward: a" in second and "never trained on" in second
     assert drawn(first) == {"roll-outs": [[i, 0.5 * i] for i in range(1, 6)], "held-out": [[0, 2.0], [5, 2.0]]}
     assert drawn(second) == {"held-out": [[0, 1.0], [5, 1.0]]}
+
+
+def test_the_measures_of_the_watchdog_have_panels_and_without_it_there_are_none():
+    rows = [evaluation(s, **{"watch/diversity": 0.2 - 0.01 * s, "watch/alarms": 0}) for s in (0, 5)]
+    (panel,) = watch_panels(Metrics(evaluations=rows))
+    assert "Pictures: diversity" in panel and drawn(panel) == {"held-out": [[0, 0.2], [5, 0.15]]}
+    assert watch_panels(Metrics(evaluations=[evaluation(0, overall=0.5)])) == []
 
 
 def test_a_long_run_gets_its_running_mean():
