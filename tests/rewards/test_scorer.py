@@ -19,6 +19,8 @@ PROMPTS, RECORDS = ["a", "b", "c", "d"], [{"tag": "x"}] * 4
 class Recording(Reward):
     """Mean brightness; waits for a gate, notes thread, order and gradient mode."""
 
+    differentiable = True  # else it would be called without gradient in any case
+
     def __init__(self, name="recording", gate=None):
         self.name, self.gate, self.seen = name, gate, []
 
