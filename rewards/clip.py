@@ -108,8 +108,9 @@ class ClipReward(SimilarityReward):
         """Loads a model.
 
         Args:
-            model: Hub id or folder of a model of transformers; a folder with `open_clip_config.json`,
-                `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, or an architecture of open_clip together with `pretrained`.
+            model: Hub id or folder of a model of transformers; `shapes-clip`, which comes with the package; a folder
+                with `open_clip_config.json`, `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, or an architecture of open_clip
+                together with `pretrained`.
             pretrained: Tag or file of weights for an architecture of open_clip.
             scaling: cosine, percent or clipscore; see the module.
             batch_size: See `VisionReward`.

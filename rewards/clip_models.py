@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diffalign.rewards.clip_open_clip import HUB, LOCAL, from_folder, from_hub, from_tag
 from diffalign.rewards.clip_transformers import TransformersClip
+from diffalign.shapes import shipped
 
 
 class ClipModel(Protocol):
@@ -39,9 +40,9 @@ def load_clip(model: str | Path, pretrained: str | Path | None = None) -> ClipMo
     """Loads a model.
 
     Args:
-        model: With `pretrained`, an architecture of open_clip. Without: a local folder (in the format of open_clip,
-            when it holds `open_clip_config.json`, or of transformers), `local-dir:FOLDER` or `hf-hub:OWNER/NAME` for
-            open_clip, or a hub id for transformers.
+        model: With `pretrained`, an architecture of open_clip. Without: `shapes-clip`, which comes with the package; a
+            local folder (in the format of open_clip, when it holds `open_clip_config.json`, or of transformers),
+            `local-dir:FOLDER` or `hf-hub:OWNER/NAME` for open_clip, or a hub id for transformers.
         pretrained: A tag or a file of weights for an architecture of open_clip.
 
     Raises:
@@ -53,6 +54,8 @@ def load_clip(model: str | Path, pretrained: str | Path | None = None) -> ClipMo
         return from_tag(name, str(pretrained))
     if name.startswith(HUB):
         return from_hub(name.removeprefix(HUB))
+    if name == shipped.CLIP:
+        return from_folder(shipped.checkpoint(name))
     folder = Path(name.removeprefix(LOCAL)).expanduser()
     if name.startswith(LOCAL) or (folder / "open_clip_config.json").is_file():
         return from_folder(folder)

@@ -7,19 +7,23 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "checkpoints"
 NAMES = ("shapes-flow", "shapes-unet")
+"""Pipelines of diffusers."""
+CLIP = "shapes-clip"
+"""A model of open_clip."""
 
 
 def checkpoint(name: str) -> Path:
-    """Folder of a shipped checkpoint, for ``Pipeline.from_pretrained``.
+    """Folder of a shipped checkpoint, for ``Pipeline.from_pretrained`` or, of `CLIP`, for open_clip's ``local-dir:``.
 
     Raises:
         ValueError: if the name is unknown.
         FileNotFoundError: if the package was installed without the checkpoint.
     """
-    if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"checkpoint {name!r} is unknown; did you mean {near!r}? Shipped: {', '.join(NAMES)}")
+    names = (*NAMES, CLIP)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        raise ValueError(f"checkpoint {name!r} is unknown; did you mean {near!r}? Shipped: {', '.join(names)}")
     path = FOLDER / name
-    if not (path / "model_index.json").is_file():
+    if not (path / ("open_clip_config.json" if name == CLIP else "model_index.json")).is_file():
         raise FileNotFoundError(f"{name} is not in {FOLDER}; make it with scripts/make_shapes, or reinstall diffalign")
     return path

@@ -62,11 +62,11 @@ def latent_pool(vae: AutoencoderKL, count: int, seed: int, cache: Path | None = 
 
 
 class Average:
-    """Exponential moving average of a module's weights."""
+    """Exponential moving average of a module's weights; buffers (running statistics) are copied."""
 
     def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
         self.module = copy.deepcopy(module).requires_grad_(False).eval()
-        self.decay, self.count = decay, 0
+        self.live, self.decay, self.count = module, decay, 0
         self.source = list(module.parameters())
         self.target = list(self.module.parameters())
 
@@ -76,6 +76,8 @@ class Average:
         self.count += 1
         weight = 1 - min(self.decay, (1 + self.count) / (10 + self.count))
         torch._foreach_lerp_(self.target, self.source, weight)
+        for kept, new in zip(self.module.buffers(), self.live.buffers(), strict=True):
+            kept.copy_(new)
 
 
 class Log:
@@ -115,12 +117,18 @@ def learning_rate(step: int, total: int, peak: float, warm_up: int = 200) -> flo
 
 
 def fit(
-    model: nn.Module, latents: Tensor, args: argparse.Namespace, loss_of: Callable[[Tensor], Tensor], log: Log
+    model: nn.Module,
+    data: Tensor,
+    args: argparse.Namespace,
+    loss_of: Callable[[Tensor], Tensor],
+    log: Log,
+    every: int = 1000,
+    decay: float = 0.01,
 ) -> Iterator[tuple[int, nn.Module]]:
-    """Trains ``model`` with ``loss_of(index batch)`` and yields (step, averaged model) every 1,000 steps."""
+    """Trains ``model`` with ``loss_of(indices into data)`` and yields (step, averaged model) after ``every`` steps."""
     average = Average(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    picks = batches(len(latents), args.batch, torch.Generator().manual_seed(args.seed))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=decay, fused=True)
+    picks = batches(len(data), args.batch, torch.Generator().manual_seed(args.seed))
     for step in range(args.stop or args.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, args.steps, args.rate)
@@ -132,7 +140,7 @@ def fit(
         average.update()
         if (step + 1) % 100 == 0:
             log(step=step + 1, loss=round(loss.item(), 4))
-        if (step + 1) % 1000 == 0:
+        if (step + 1) % every == 0:
             yield step + 1, average.module
 
 
