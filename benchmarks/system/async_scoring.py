@@ -114,9 +114,8 @@ def main() -> None:
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.25, 0.5, 0.75, 1.0, 1.5, 2.0])
     options = parser.parse_args()
     rows = race(options)
-    print(
-        "| reward / roll-out | roll-out alone, s | scored after it, s | scored beside it, s | hidden (spread) | at best |"
-    )
+    head = ("reward / roll-out", "roll-out alone, s", "scored after it, s", "scored beside it, s", "hidden", "at best")
+    print(f"| {' | '.join(head)} |")
     print("|---|---|---|---|---|---|")
     for row in rows:
         # the last micro-batch has no roll-out to hide behind, and a longer reward only as much as the roll-out has
