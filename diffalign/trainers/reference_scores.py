@@ -58,8 +58,8 @@ class ReferenceScores:
             for name, values in self._scored([listed[int(i)] for i in part]).items():
                 found[name].append(values.cpu())
         rows = torch.cat([torch.zeros(0, dtype=torch.long), *parts])
-        for name, values in found.items():
-            whole = share(trainer.accelerator, torch.cat(values), rows, len(listed)).view(len(new), samples).tolist()
+        for name, collected in found.items():
+            whole = share(trainer.accelerator, torch.cat(collected), rows, len(listed)).view(len(new), samples).tolist()
             for key, row in zip(new, whole, strict=True):
                 self._known.setdefault(key, {})[name] = row
 

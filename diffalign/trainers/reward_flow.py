@@ -94,7 +94,7 @@ class RewardFlow:
             images = torch.cat([decoded(micro.trajectory) for micro in mine.values()])
         everything = share(trainer.accelerator, images, rows, listed.samples)
         size = trainer.args.num_generations
-        tagged = [
+        tagged: list[Record] = [
             {**record, "metadata": {**record["metadata"], "group_id": row // size}}
             for row, record in enumerate(listed.sample_records)
         ]
