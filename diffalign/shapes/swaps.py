@@ -12,7 +12,7 @@ OPPOSITE = {"right of": "left of", "below": "above"}
 
 
 def meaning(line: Line) -> Hashable:
-    """What a line says, whatever the order of its words: equal for "a ring above a heart" and "a heart below a ring"."""
+    """What a line says in whatever order: equal for "a ring above a heart" and "a heart below a ring"."""
     clauses = line["include"]
     if line["tag"] != "position":
         return line["tag"], frozenset((c["class"], c["count"], c.get("color")) for c in clauses)
