@@ -30,7 +30,7 @@ class ShapesReward(Reward):
     """GenEval's judgement of scenes of coloured shapes."""
 
     needs = frozenset({"metadata"})
-    range = (0.0, 1.0)
+    range: tuple[float, float] | None = (0.0, 1.0)
 
     def __init__(self, variant: Variant = "soft") -> None:
         """Chooses the score.

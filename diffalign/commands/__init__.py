@@ -20,9 +20,7 @@ from diffalign.config import nearest
 
 USER_ERROR = 2
 INTERRUPTED = 130
-FOOT = (
-    "`diffalign COMMAND --help` lists its options; DIFFALIGN_TRACEBACK=1 in the environment shows errors in full",
-)
+FOOT = ("`diffalign COMMAND --help` lists its options; DIFFALIGN_TRACEBACK=1 in the environment shows errors in full",)
 HINT = " [set DIFFALIGN_TRACEBACK=1 to see where this comes from]"
 
 
@@ -91,9 +89,7 @@ def overview() -> str:
     """What `diffalign --help` prints."""
     width = max(len(verb) for verb in verbs())
     lines = [f"  {verb:<{width}}  {_load(verb).HELP}" for verb in verbs()]
-    return "\n".join(
-        ["usage: diffalign COMMAND [options]", "", "commands:", *lines, "", *FOOT]
-    )
+    return "\n".join(["usage: diffalign COMMAND [options]", "", "commands:", *lines, "", *FOOT])
 
 
 def _load(verb: str) -> ModuleType:

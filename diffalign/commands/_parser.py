@@ -67,4 +67,3 @@ def refuse_unknown(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None
     name = word.split("=")[0]
     known = [option for action in parser._actions for option in action.option_strings]
     raise ValueError(f"unknown option {name}{nearest(name, known)}; `{parser.prog} --help` lists the options")
-

@@ -66,7 +66,7 @@ def _disturb(trainer: BaseTrainer) -> None:
     """A fresh LoRA does nothing, so that a lost one would not be missed."""
     generator = torch.Generator().manual_seed(0)
     for parameter in trainer.parameters:
-        parameter += AMOUNT * torch.randn(parameter.shape, generator=generator).to(parameter)
+        parameter.add_(AMOUNT * torch.randn(parameter.shape, generator=generator).to(parameter))
 
 
 @contextmanager

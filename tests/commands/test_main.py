@@ -95,9 +95,7 @@ def test_a_mistake_is_one_line_and_status_2(diffalign, monkeypatch, error, line)
 
 def test_a_list_of_findings_keeps_its_lines(diffalign, monkeypatch):
     fail_with(monkeypatch, ValueError("this run would not learn:\n- one\n  goes on\n- two"))
-    assert diffalign("rewards", "list").err == (
-        "diffalign rewards: this run would not learn:\n- one goes on\n- two\n"
-    )
+    assert diffalign("rewards", "list").err == ("diffalign rewards: this run would not learn:\n- one goes on\n- two\n")
 
 
 def test_notes_of_an_error_are_told(diffalign, monkeypatch):
