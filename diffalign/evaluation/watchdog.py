@@ -2,8 +2,8 @@
 
 The rule compares evaluations of the same prompts and seeds, prompt by prompt. A run is said to part from its held-out
 reward when, since the evaluation at which that reward stood highest, the trained reward has risen beyond doubt and the
-held-out one has not: it has fallen beyond doubt, or it stands lower while the pictures themselves have changed (their
-fine detail, saturation, clipping, or how much the images of a prompt differ). A trained reward that falls along with
+held-out one has fallen: beyond doubt, or by less while the pictures themselves have changed (their fine detail,
+saturation, clipping, or how much the images of a prompt differ). A trained reward that falls along with
 the held-out one is instability, not this; a held-out reward that is noisy does not fall beyond doubt.
 """
 
@@ -78,15 +78,17 @@ class Limits:
 
     Attributes:
         rise: standard errors by which the trained reward must have risen.
-        fall: standard errors by which a held-out reward must have fallen.
-        change: share of its first value by which a measure of the pictures must have moved, and
+        fall: standard errors by which a held-out reward must have fallen, or
+        lean: those by which it must have fallen while the pictures have changed, which is:
+        change: share of its value by which one of their measures must have moved, and
         certain: its standard errors.
         patience: evaluations in a row that must say so.
     """
 
-    rise: float = 3.0
+    rise: float = 2.0
     fall: float = 2.0
-    change: float = 0.1
+    lean: float = 1.0
+    change: float = 0.02
     certain: float = 4.0
     patience: int = 2
 
@@ -178,7 +180,7 @@ class Watch:
             return []
         fall, errors = paired(now.scores[name], then.scores[name])
         changed = self._changed(now, then)
-        if errors > -limits.fall and not changed:
+        if errors > -(limits.lean if changed else limits.fall):
             return []
         up = [f"{t} rose by {change:.3g}" for t, change in risen.items()]
         down = f"{name} fell by {-fall:.3g} ({-errors:.1f} standard errors)"

@@ -108,12 +108,15 @@ def test_both_rise_both_fall_or_nothing_moves():
 
 
 def test_a_fall_within_the_noise_counts_only_when_the_pictures_have_changed():
-    within = [(0.0, 0.5, 1.0), (0.1, 0.499, 1.0)]
-    assert alarms(within) == []
+    # Differences of two evaluations have a standard error of .05 sqrt(2 / 200) = .005, the pictures' too.
+    then = (0.0, 0.5, 1.0)
+    assert alarms([then, (0.1, 0.4925, 1.0)]) == []
     for picture in (1.2, 0.8):
-        assert alarms([within[0], (0.1, 0.499, picture)]) == [1]
-    assert alarms([within[0], (0.1, 0.499, 1.05)]) == [], "beyond doubt, but small"
-    assert alarms([within[0], (0.1, 0.499, 1.2)], certain=1e9) == []
+        assert alarms([then, (0.1, 0.4925, picture)]) == [1]
+    assert alarms([then, (0.1, 0.4925, 1.2)], change=0.3) == [], "beyond doubt, but small"
+    assert alarms([then, (0.1, 0.4925, 1.2)], certain=1e9) == []
+    assert alarms([then, (0.1, 0.4985, 1.2)]) == [], "pictures alone prove nothing"
+    assert alarms([then, (0.1, 0.486, 1.0)]) == [1]
 
 
 def test_one_evaluation_alone_is_not_believed():

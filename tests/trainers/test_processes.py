@@ -127,7 +127,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
 
 
 def test_a_nan_in_one_process_skips_the_step_in_all(tmp_path):
-    run(tmp_path, torchrun(2), max_train_steps=4, poison=[0, 3])
+    run(tmp_path, torchrun(2), max_train_steps=4, per_device_train_batch_size=2, poison=[0, 3])
     ranks = ends(tmp_path, 2)
     assert all(same(ranks[0][part], ranks[1][part]) for part in ("weights", "state", "optimisation"))
     assert ranks[0]["state"]["skipped"] == 2 and ranks[0]["state"]["step"] == 4
@@ -137,7 +137,8 @@ def test_a_nan_in_one_process_skips_the_step_in_all(tmp_path):
 
 
 def test_too_many_of_them_stop_all(tmp_path):
-    process = start(tmp_path, torchrun(2), max_train_steps=8, poison=[0, 1, 2, 3], max_skipped_steps=1)
+    keys = {"max_train_steps": 8, "per_device_train_batch_size": 2, "max_skipped_steps": 1}
+    process = start(tmp_path, torchrun(2), poison=[0, 1, 2, 3], **keys)
     out = output(process)
     assert process.returncode != 0 and "process 0 of 2 failed: RuntimeError: step 2: skipped, the gradient of" in out
     assert group_members(process.pid) == []
@@ -183,7 +184,7 @@ def test_an_interrupt_of_one_process_stops_them_all_after_the_same_roll_out(tmp_
 
 
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_one_lives(tmp_path):
-    first = start(tmp_path, max_train_steps=40, rewards="slow")
+    first = start(tmp_path, max_train_steps=4000, rewards="slow")
     wait_for(logged(tmp_path, 1), first)
     second = start(tmp_path, max_train_steps=40, overwrite_output_dir=True)
     out = output(second)
