@@ -1,10 +1,11 @@
-"""Trains shapes-clip: ``python scripts/make_shapes/clip.py --out FOLDER [--steps 4000]``.
+"""Trains shapes-clip: ``python scripts/make_shapes/clip.py --out FOLDER [--stop 700]``.
 
 A CLIP model of open_clip: CLIP's ResNet, narrow and shallow, on pictures enlarged to 64x64, a text transformer on
 words, one embedding of 64. The loss is CLIP's (Radford et al. 2021, arXiv 2103.00020), in both directions, with more
 captions than images: those of the batch and some hundred others of the split. Each image is told from all of them, and
 once more from those alone that differ from its own in one word. Captions that say the same count as one. AdamW, EMA.
-Held-out combinations are in no image and no caption.
+Held-out combinations are in no image and no caption. The shipped model is ``--stop 700``: later ones count worse where
+the combination is held out, and so do 500 steps with ``--order 1 --rate 2e-3``, which begin to tell whose a colour is.
 """
 
 from __future__ import annotations
@@ -87,17 +88,17 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--stop", type=int, help="end early, on the schedule of --steps")
-    parser.add_argument("--every", type=int, default=250, help="steps between snapshots")
+    parser.add_argument("--every", type=int, default=100, help="steps between snapshots")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--pool", type=int, default=60000)
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--noise", type=float, default=0.03, help="standard deviation of noise on the pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--width", type=int, default=12)
     parser.add_argument("--others", type=int, default=400, help="captions of the split beside those of the batch")
-    parser.add_argument("--order", type=float, default=1.0, help="weight of captions of the same words")
+    parser.add_argument("--order", type=float, default=0.0, help="weight of captions of the same words")
     parser.add_argument("--decay", type=float, default=0.01, help="weight decay")
     parser.add_argument("--init", type=Path, help="folder of a model to train on")
     parser.add_argument("--cache", type=Path, help="file that keeps the rendered scenes between runs")

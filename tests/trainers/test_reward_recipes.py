@@ -1,4 +1,4 @@
-"""The recipes on two rewards and on a reward of one's own run as they are, for two optimiser steps."""
+"""The recipes on two rewards, on a reward of one's own and on a learnt one run as they are, for two optimiser steps."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ RECIPES = Path(__file__).resolve().parents[2] / "scripts" / "recipes" / "shapes-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "rewards"),
-    [("two_rewards", {"shapes", "jpeg_compressibility"}), ("own_reward", {"warmth"})],
+    [
+        ("two_rewards", {"shapes", "jpeg_compressibility"}),
+        ("own_reward", {"warmth"}),
+        ("clip_reward", {"clip_shapes-clip"}),
+    ],
 )
 def test_a_recipe_trains(recipe, rewards, tmp_path, monkeypatch):
+    if recipe == "clip_reward":
+        pytest.importorskip("open_clip")
     monkeypatch.chdir(RECIPES.parents[2])  # the file of one's own is named from the root of the checkout
     short = {"max_train_steps": 2, "compare": False, "output_dir": str(tmp_path / "run")}
     trainer = Trainer(args=load_config(RECIPES / f"{recipe}.yaml", short))
