@@ -99,7 +99,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=12)
     parser.add_argument("--others", type=int, default=400, help="captions of the split beside those of the batch")
     parser.add_argument("--order", type=float, default=0.0, help="weight of captions of the same words")
-    parser.add_argument("--decay", type=float, default=0.01, help="weight decay")
     parser.add_argument("--init", type=Path, help="folder of a model to train on")
     parser.add_argument("--cache", type=Path, help="file that keeps the rendered scenes between runs")
     return parser.parse_args()
@@ -141,7 +140,7 @@ def main() -> None:
         apart = contrast(scale * said @ said.T, same[columns][:, columns], order[columns][:, columns])
         return both + contrast(logits, mine, hard) + args.order * (contrast(logits, mine, turned) + apart)
 
-    for step, average in fit(model, images, args, loss_of, log, every=args.every, decay=args.decay):
+    for step, average in fit(model, images, args, loss_of, log, every=args.every):
         save(average, settings, args.out / f"step-{step}")
         log(step=step, **heldout_preferences(args.out / f"step-{step}"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from average import Average
 from diffusers import AutoencoderKL
 from pool import scene_pool
 from torch import Tensor, nn
@@ -61,25 +61,6 @@ def latent_pool(vae: AutoencoderKL, count: int, seed: int, cache: Path | None = 
     return latents, captions
 
 
-class Average:
-    """Exponential moving average of a module's weights; buffers (running statistics) are copied."""
-
-    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
-        self.module = copy.deepcopy(module).requires_grad_(False).eval()
-        self.live, self.decay, self.count = module, decay, 0
-        self.source = list(module.parameters())
-        self.target = list(self.module.parameters())
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """One step; early steps use a shorter memory, so that the start is forgotten."""
-        self.count += 1
-        weight = 1 - min(self.decay, (1 + self.count) / (10 + self.count))
-        torch._foreach_lerp_(self.target, self.source, weight)
-        for kept, new in zip(self.module.buffers(), self.live.buffers(), strict=True):
-            kept.copy_(new)
-
-
 class Log:
     """Appends JSON lines to a file and prints them, with seconds since the start."""
 
@@ -123,11 +104,10 @@ def fit(
     loss_of: Callable[[Tensor], Tensor],
     log: Log,
     every: int = 1000,
-    decay: float = 0.01,
 ) -> Iterator[tuple[int, nn.Module]]:
     """Trains ``model`` with ``loss_of(indices into data)`` and yields (step, averaged model) after ``every`` steps."""
     average = Average(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=decay, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     picks = batches(len(data), args.batch, torch.Generator().manual_seed(args.seed))
     for step in range(args.stop or args.steps):
         for group in optimizer.param_groups:
