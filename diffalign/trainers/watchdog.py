@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from diffalign.evaluation.watchdog import Alarm, Reading, Watch, clipped_share, high_frequency_share, saturation, spread
-from diffalign.rewards.base import FunctionReward, Reward
-from diffalign.rewards.scopes import GroupReward, broadcast
+from diffalign.rewards import FunctionReward, GroupReward, Reward, broadcast
 
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer

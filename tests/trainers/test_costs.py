@@ -67,8 +67,8 @@ def test_preflight_is_counted_apart(make, folder):
     make(name="without", beta=0.1).train()
     make(name="with", beta=0.1, preflight=True).train()
     plain, checked = (counted(folder.parent / name) for name in ("without", "with"))
-    # One micro-batch of 4: a replay of both steps, then one step of policy and reference for the KL.
-    assert checked.pop("forward/preflight") == 4 * (2 + 2)
+    # One micro-batch of 4: a replay of both steps, whole and in halves, then one step of both policies for the KL.
+    assert checked.pop("forward/preflight") == 4 * (2 + 2 + 2)
     assert checked == plain
 
 

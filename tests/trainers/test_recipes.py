@@ -63,7 +63,8 @@ def small(name: str, folder: Path) -> RunConfig:
         updates_per_rollout=1, max_train_steps=1, compare=False, eval_dataset=None, eval_steps=0, eval_rewards=[],
         checkpointing_steps=0, task_weights={}, history_size=4, history_min_count=4, lora_dropout=0.0, lora_path=None,
         lora_target_modules=None, mixed_precision="no", gradient_checkpointing=False, output_dir=str(folder),
-        reward_funcs=["shapes"], reward_weights=None, reward_kwargs={}, max_train_samples=None,
+        reward_funcs=["shapes"], reward_weights=None, reward_kwargs={}, reward_transforms={}, reward_combination={},
+        reward_routes={}, max_train_samples=None,
     )  # fmt: skip
 
 
