@@ -63,7 +63,7 @@ SETTINGS: dict[str, Any] = {
     "updates_per_rollout": 1,
     "per_device_train_batch_size": 64,
     "epsilon": 5e-4,
-    "learning_rate": 1e-3,
+    "learning_rate": 5e-4,
     "lr_scheduler": "constant",
     "eval_num_inference_steps": 6,
     "watchdog": "flag",
