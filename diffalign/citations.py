@@ -65,11 +65,16 @@ def _bibtex(row: System) -> str:
     return f"@misc{{{row.id},\n" + ",\n".join(fields) + "\n}"
 
 
-def cite(*ids: str) -> str:
+def cite(*ids: str) -> None:
+    """Print BibTeX entries for methods of the ledger, ``cite("ddpo", "flow-grpo")``; see :func:`bibtex`."""
+    print(bibtex(*ids))
+
+
+def bibtex(*ids: str) -> str:
     """Return BibTeX entries for methods of the ledger.
 
     Args:
-        ids: ledger ids, ``cite("ddpo", "flow-grpo")``.
+        ids: ledger ids, ``bibtex("ddpo", "flow-grpo")``.
 
     Returns:
         The entries in the order asked for, separated by blank lines.
