@@ -10,6 +10,7 @@ import pytest
 from diffalign import trainers
 from diffalign.config import make_config
 from diffalign.trainers import Check
+from diffalign.trainers.interrupt import Terminated
 
 
 @pytest.fixture
@@ -69,6 +70,13 @@ def test_ctrl_c_names_the_newest_checkpoint(diffalign, notes, tmp_path):
     outcome = diffalign("train", "--output_dir", tmp_path)
     assert outcome.status == 130
     assert str(tmp_path / "checkpoint-100") in outcome.err and "--resume_from_checkpoint latest" in outcome.err
+
+
+def test_sigterm_exits_with_143_and_names_the_newest_checkpoint(diffalign, notes, tmp_path):
+    (tmp_path / "checkpoint-20").mkdir()
+    notes.error = Terminated("stopped at step 20")
+    outcome = diffalign("train", "--output_dir", tmp_path)
+    assert outcome.status == 143 and str(tmp_path / "checkpoint-20") in outcome.err
 
 
 def test_ctrl_c_before_the_first_checkpoint_says_so(diffalign, notes, tmp_path):
