@@ -122,6 +122,8 @@ def test_a_fall_within_the_noise_counts_only_when_the_pictures_have_changed():
 def test_one_evaluation_alone_is_not_believed():
     rows = [(0.0, 0.5, 1.0), (0.1, 0.47, 1.0), (0.1, 0.51, 1.0), (0.2, 0.47, 1.0), (0.3, 0.46, 1.0)]
     assert alarms(rows, patience=2) == [4]
+    rows[2] = (0.1, 0.4995, 1.0)  # no new best, and nothing to say against it
+    assert alarms(rows, patience=2) == [4]
 
 
 def test_the_alarm_says_what_happened_since_when():
