@@ -157,9 +157,14 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def prune_checkpoints(folder: Path, keep: int | None) -> None:
-    """Remove all but the newest `keep` checkpoints (None keeps all), and temporary folders of killed saves."""
+    """Remove all but the newest `keep` checkpoints (None keeps all), and what killed saves left."""
     for path in _all(folder)[: None if keep is None else -keep] if keep else []:
         os.replace(path, folder / f".{path.name}.old.tmp")  # a kill in the middle of a removal leaves no half of it
+    sweep(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary folders of saves and removals that were killed."""
     for path in folder.glob(".checkpoint-*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffalign.config import RunConfig
 from diffalign.models import load_trainable_state, trainable_state
-from diffalign.trainers.checkpoints import load_checkpoint, prune_checkpoints, save_checkpoint
+from diffalign.trainers.checkpoints import load_checkpoint, prune_checkpoints, save_checkpoint, sweep
 
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer
@@ -87,6 +87,8 @@ class TrainerState:
         weights, tensors, state = load_checkpoint(path)
         _check_same_run(asdict(trainer.args), state["config"], str(path))
         self.take_up(trainer, weights, tensors, state)
+        if trainer.accelerator.is_main_process:
+            sweep(trainer.folder)  # a run that was killed after its last step saves no more
 
 
 def _check_same_run(now: dict[str, Any], then: dict[str, Any], path: str) -> None:

@@ -212,3 +212,12 @@ def test_histories_are_part_of_a_checkpoint(make, folder):
     assert {name: {p: len(v) for p, v in one.items()} for name, one in saved.items()} == {
         "sum": {"a photo of a red circle": 4, "two blue square": 4}
     }
+
+
+def test_what_a_kill_after_the_last_step_left_is_removed_on_resume(make, folder):
+    make(name="run", max_train_steps=4).train()
+    rest = folder.parent / "run" / ".checkpoint-2.old.tmp"
+    rest.mkdir()
+    (rest / "state.json").write_text("{}")
+    make(name="run", max_train_steps=4).train("latest")
+    assert not rest.exists()
