@@ -84,14 +84,13 @@ def replay(policy: Policy, trajectory: Trajectory, k: int | Tensor) -> StepOut:
     Returns:
         StepOut whose log_prob belongs to the recorded outcome.
     """
-    if isinstance(k, int):
-        x, next_x = _state(trajectory, k), _state(trajectory, k + 1)
-        copies = trajectory.plan.copies(k)
-    else:
+    if not isinstance(k, int):
         x, next_x = _gather(trajectory, k), _gather(trajectory, k + 1)
-        copies = 1
-    roots = replace(trajectory, prompt_id=trajectory.prompt_id[::copies])
-    output = _copies(predict_at(policy, roots, k, x[::copies]), copies)
+        return trajectory.plan.dynamics.step(predict_at(policy, trajectory, k, x), k, x, next_x)
+    x, next_x = _state(trajectory, k), _state(trajectory, k + 1)
+    rows, family = (index.to(x.device) for index in trajectory.ancestors(k))
+    roots = replace(trajectory, prompt_id=trajectory.prompt_id[rows.to(trajectory.prompt_id.device)])
+    output = predict_at(policy, roots, k, x[rows])[family]
     return trajectory.plan.dynamics.step(output, k, x, next_x)
 
 
@@ -125,6 +124,7 @@ def _begin(
         seeds=torch.tensor(list(seeds), dtype=torch.long),
         branch=torch.tensor(list(branches) if branches is not None else [0] * len(prompts)),
         parent=torch.full((len(prompts),), -1),
+        origin=torch.arange(len(prompts)),
         init_noise=x.detach().to(policy.device),
         final=x.to(policy.device),
     )

@@ -24,6 +24,7 @@ class Trajectory:
         seeds: (B,) long, seed of x_T.
         branch: (B,) long, distinguishes the step noise of rows that share a seed.
         parent: (B,) long, row of the batch before the last fork, -1 if there was none.
+        origin: (B,) long, row of the batch at plan.start.
         init_noise: (B, C, H, W) latent at plan.start.
         final: (B, C, H, W) latent after the last executed step.
         x0_hat: (B, C, H, W) clean prediction of the last executed step.
@@ -41,6 +42,7 @@ class Trajectory:
     seeds: Tensor
     branch: Tensor
     parent: Tensor
+    origin: Tensor
     init_noise: Tensor
     final: Tensor
     x0_hat: Tensor | None = None
@@ -91,6 +93,7 @@ class Trajectory:
             seeds=taken(self.seeds),
             branch=taken(self.branch),
             parent=taken(self.parent),
+            origin=taken(self.origin),
             init_noise=taken(self.init_noise),
             final=taken(self.final),
             x0_hat=None if self.x0_hat is None else taken(self.x0_hat),
@@ -99,6 +102,19 @@ class Trajectory:
             means={k: taken(v) for k, v in self.means.items()},
             images=None if self.images is None else taken(self.images),
         )
+
+    def ancestors(self, k: int) -> tuple[Tensor, Tensor]:
+        """Rows that were one sample before step k: one row of each such family (F,), and the family of each row (B,).
+
+        Whatever rows were selected, in whatever order: branch ids count the copies that forks at k and later made.
+        """
+        copies = self.plan.copies(k)
+        if copies == 1:
+            return torch.arange(self.batch), torch.arange(self.batch)
+        names = torch.stack([self.origin, self.branch // copies], dim=1)
+        families, family = names.unique(dim=0, return_inverse=True)
+        first = torch.full((len(families),), self.batch)
+        return first.scatter_reduce(0, family, torch.arange(self.batch), "amin"), family
 
     def forked(self, copies: int) -> Trajectory:
         """Every row `copies` times in a row, with new branch ids and parents."""

@@ -94,6 +94,24 @@ def test_replay_of_a_shared_step_is_the_replay_of_each_branch(toy):
         torch.testing.assert_close(*grads)
 
 
+def test_replay_of_any_selection_of_branches_is_theirs(toy):
+    """Halves of a family, other orders, a row twice, and samples that differ in nothing but their first latent."""
+    init = torch.randn(3, *toy.latent_shape)
+    plan = make_plan(flow_sde(S6), record=range(6), fork={1: 2, 3: 3})
+    trajectory = rollout(toy, plan, [PROMPTS[0]] * 3, [5, 5, 5], init=init)
+    with torch.no_grad():
+        toy.net[2].bias += 0.05
+    for k, families in ((0, 3), (1, 3), (2, 6), (4, 10)):
+        whole = replay(toy, trajectory, torch.full((18,), k))
+        for rows in (torch.arange(9), torch.tensor([17, 0, 7, 7, 3, 12, 1, 9, 16]), torch.tensor([4])):
+            part = replay(toy, trajectory.select(rows), k)
+            torch.testing.assert_close(part.log_prob, whole.log_prob[rows])
+            torch.testing.assert_close(part.mean, whole.mean[rows])
+        toy.calls.clear()
+        replay(toy, trajectory.select(torch.tensor([17, 0, 7, 7, 3, 12, 1, 9, 16, 4])), k)
+        assert toy.calls == [families]
+
+
 def test_forked_step_without_noise_gives_identical_branches(toy):
     def silent(shape, seeds, branches, step, run_seed):
         return torch.zeros(len(seeds), *shape)

@@ -9,7 +9,7 @@ import torch
 
 from diffalign.trainers import preflight
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
-from tests.trainers.small_runs import DDPO, disturb, redness, same, snapshot
+from tests.trainers.small_runs import DDPO, disturb, events, redness, same, snapshot
 
 
 def failed(trainer, full=True):
@@ -186,3 +186,14 @@ def test_a_run_that_cannot_learn_stops_before_the_long_evaluation(make, folder):
     with pytest.raises(ValueError, match="would not learn"):
         make(rewards=constant, preflight=True, compare=True, eval_records=records).train()
     assert not (folder / "evaluation").exists()
+
+
+def test_the_half_batches_of_an_odd_number_of_branched_groups_are_replayed(make, folder):
+    keys = {"num_inference_steps": 5, "sde_window_size": 1, "sde_window_range": [1, 2], "prefix_branches": 4}
+    trainer = make(
+        **keys, num_generations=4, prompts_per_rollout=3, updates_per_rollout=1, per_device_train_batch_size=12,
+        max_train_steps=1, preflight=True,
+    )  # fmt: skip
+    trainer.train()
+    (line,) = events(folder)
+    assert line["grad_norm"] > 0
