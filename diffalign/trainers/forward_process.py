@@ -25,7 +25,7 @@ from diffalign.sampling import StepPlan, Trajectory, noise_key, noised, step_noi
 from diffalign.sampling.forward_process import denoise
 from diffalign.trainers.advantages import AdvantageTrainer
 from diffalign.trainers.batch import Batch, MicroBatch, share
-from diffalign.trainers.checks import Check
+from diffalign.trainers.checks import Check, kl_has_gradient, no_dropout
 from diffalign.trainers.distilled import sign_of_distillation
 from diffalign.trainers.draw import FORWARD, levels
 from diffalign.trainers.plans import sampling_plan
@@ -149,12 +149,7 @@ class ForwardProcessTrainer(AdvantageTrainer):
 
     def checks(self, batch: Batch) -> Iterator[Check]:
         """Before the first update the old policy is the policy; a KL term has a gradient."""
-        yield Check(
-            "no dropout in updates",
-            self.args.lora_dropout == 0,
-            f"lora_dropout {self.args.lora_dropout:g}",
-            "Dropout would part the policy from its old copy at equal weights: set lora_dropout to 0.",
-        )
+        yield no_dropout(self.args, "Dropout would part the policy from its old copy at equal weights")
         if not batch.mine:
             return  # more processes than micro-batches: this one has nothing to look at
         trajectory = next(iter(batch.mine.values())).trajectory
@@ -174,9 +169,4 @@ class ForwardProcessTrainer(AdvantageTrainer):
             reference = self._elsewhere(self.reference, trajectory, point, "preflight")
             with torch.enable_grad():
                 kl = velocity_kl(denoise(self.policy, trajectory, point.k, point.x), reference, reduce=latent_mean)
-            yield Check(
-                "KL has a gradient",
-                kl.requires_grad and bool(kl.isfinite().all()),
-                f"mean KL {float(kl.detach().mean()):.3g}",
-                "The KL term is cut off from the weights: report this configuration.",
-            )
+            yield kl_has_gradient(kl)

@@ -33,7 +33,7 @@ from diffalign.losses import (
 from diffalign.sampling import StepOut, StepPlan, Trajectory, replay
 from diffalign.trainers.advantages import AdvantageTrainer
 from diffalign.trainers.batch import Batch, MicroBatch, share
-from diffalign.trainers.checks import Check
+from diffalign.trainers.checks import Check, kl_has_gradient, no_dropout
 from diffalign.trainers.draw import step_choice, window_start, window_starts
 from diffalign.trainers.plans import full_noise, trained_steps, training_plan, visited
 
@@ -182,12 +182,7 @@ class PolicyGradientTrainer(AdvantageTrainer):
 
     def checks(self, batch: Batch) -> Iterator[Check]:
         """Ratio 1 at each recorded step before the first update; a KL term that has a gradient."""
-        yield Check(
-            "no dropout in updates",
-            self.args.lora_dropout == 0,
-            f"lora_dropout {self.args.lora_dropout:g}",
-            "The roll-out has none, so ratios leave 1 as soon as the LoRA does something: set lora_dropout to 0.",
-        )
+        yield no_dropout(self.args, "The roll-out has none, so ratios leave 1 as soon as the LoRA does something")
         if not batch.mine:
             return  # more processes than micro-batches: this one has nothing to look at
         micro = next(iter(batch.mine.values()))
@@ -208,12 +203,7 @@ class PolicyGradientTrainer(AdvantageTrainer):
             reference = self._reference_step(micro.trajectory, first, phase="preflight")
             with torch.enable_grad():
                 kl = self._kl(replay(self.policy, micro.trajectory, first), reference, micro.trajectory, first)
-            yield Check(
-                "KL has a gradient",
-                kl.requires_grad and bool(kl.isfinite().all()),
-                f"mean KL {float(kl.detach().mean()):.3g}",
-                "The KL term is cut off from the weights: report this configuration.",
-            )
+            yield kl_has_gradient(kl)
 
     @torch.no_grad()
     def _rounding(self, trajectory: Trajectory) -> Check:

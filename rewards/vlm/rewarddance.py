@@ -85,37 +85,27 @@ class YesJudge:
         return torch.cat(wins).to(images_a.device)
 
 
-class RewardDance(AnchoredReward):
+class _Dance:
+    """What both rewards share: a `YesJudge` of their own, and where it lies."""
+
+    differentiable = True
+    licence = LICENCE
+    weights: tuple[tuple[str, str], ...] = WEIGHTS
+
+    def __init__(self, model: str = MODEL, *, dtype: torch.dtype | str = "auto", **options: Any) -> None:
+        """Loads a model; arguments and errors as for `YesJudge.load`."""
+        self._yes = YesJudge.load(model, dtype=dtype, **options)
+        super().__init__(self._yes)  # type: ignore[call-arg]  # the scope that this is mixed into takes the judge
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Moves the model."""
+        self._yes.vlm.to(device, dtype)
+        return self
+
+
+class RewardDance(_Dance, AnchoredReward):
     """P(yes) that an image beats its reference, `metadata["reference_image"]`, both orders averaged."""
 
-    differentiable = True
-    licence = LICENCE
-    weights = WEIGHTS
 
-    def __init__(self, model: str = MODEL, *, dtype: torch.dtype | str = "auto", **options: Any) -> None:
-        """Loads a model; arguments and errors as for `YesJudge.load`."""
-        self._judge_model = YesJudge.load(model, dtype=dtype, **options)
-        super().__init__(self._judge_model)
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Moves the model."""
-        self._judge_model.vlm.to(device, dtype)
-        return self
-
-
-class GroupDance(PairwiseReward):
+class GroupDance(_Dance, PairwiseReward):
     """Mean P(yes) that an image beats the others of its group, both orders averaged."""
-
-    differentiable = True
-    licence = LICENCE
-    weights = WEIGHTS
-
-    def __init__(self, model: str = MODEL, *, dtype: torch.dtype | str = "auto", **options: Any) -> None:
-        """Loads a model; arguments and errors as for `YesJudge.load`."""
-        self._judge_model = YesJudge.load(model, dtype=dtype, **options)
-        super().__init__(self._judge_model)
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Moves the model."""
-        self._judge_model.vlm.to(device, dtype)
-        return self
