@@ -84,6 +84,7 @@ from diffalign.losses.diffusion import (
     latent_mean,
     latent_sum,
     log_prob_difference,
+    path_log_ratio,
     plain_log_ratio,
     velocity_kl,
 )
@@ -194,6 +195,7 @@ __all__ = [
     "pairwise_sum",
     "pareto_rank",
     "plackett_luce",
+    "path_log_ratio",
     "plain_log_ratio",
     "policy",
     "policy_metrics",

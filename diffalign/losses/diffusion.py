@@ -143,6 +143,40 @@ def guard_log_ratio(
     return reduce((next_x - mean_old) * (mean - mean_old) / _noise(std, mean))
 
 
+def path_log_ratio(
+    action: Tensor,
+    end_old: Tensor,
+    value: Tensor,
+    value_old: Tensor,
+    std: float | Tensor,
+    std_old: float | Tensor | None = None,
+    *,
+    reduce: Reduce = latent_mean,
+) -> Tensor:
+    """Return PolicyFlow's log-ratio, ``log N(a - y; d, c**2) - log N(a - y; 0, c_old**2)``, ``(B,)``.
+
+    A flow policy maps noise z to its end y and acts with ``a = y + n``; no step of the way is stored. The change of the
+    end is taken as that of the velocity, ``d = v - v_old``, at one point ``(1 - s) z + s y`` of the straight path
+    (s = 0 noise). Experimental: shown on control, not on images.
+
+    Args:
+        action: ``(B, ...)`` what was done.
+        end_old: ``(B, ...)`` where the old policy's flow ended.
+        value: ``(B, ...)`` velocity of the policy on the path, data minus noise; carries the gradient.
+        value_old: ``(B, ...)`` that of the old policy.
+        std: standard deviation c of the action noise, a float or ``(B,)``.
+        std_old: that at sampling; None: the same.
+        reduce: :func:`latent_mean` or :func:`latent_sum`.
+    """
+    action, end_old, value, value_old = _latents(action=action, end_old=end_old, value=value, value_old=value_old)
+    error, still = action - end_old, torch.zeros_like(action)
+    log_ratio = plain_log_ratio(error, value - value_old, still, std, reduce=reduce)
+    if std_old is None:
+        return log_ratio
+    now, before = (gaussian_log_prob(error, still, c, reduce=reduce) for c in (std, std_old))
+    return log_ratio + now - before
+
+
 def gaussian_kl(mean: Tensor, mean_ref: Tensor, std: float | Tensor, *, reduce: Reduce) -> Tensor:
     """Return the exact KL of two steps with one variance, ``(mean - mean_ref)**2 / (2 c**2)``, ``(B,)``; the same
     both ways.

@@ -98,6 +98,22 @@ def test_the_guard_ratio_does_not() -> None:
     assert x.std().item() == pytest.approx(sd, rel=0.03)
 
 
+def test_the_path_ratio_is_one_at_the_old_policy_and_pulls_the_end_to_the_action() -> None:
+    action, _, end = step()
+    value = torch.randn(SHAPE, dtype=F64).requires_grad_()
+    out = D.path_log_ratio(action, end, value, value.detach(), STD, reduce=D.latent_sum)
+    (grad,) = torch.autograd.grad(out.sum(), value)
+    assert (out == 0).all()
+    assert torch.allclose(grad * STD[:, None, None, None] ** 2, action - end, atol=1e-12)
+
+
+def test_the_path_ratio_sees_a_changed_noise_level() -> None:
+    """By hand: a - y = .3, d = .1, from c = .2 to c = .5."""
+    x = [torch.tensor([[v]], dtype=F64) for v in (0.7, 0.4, 1.1, 1.0)]
+    assert D.path_log_ratio(*x, 0.5, 0.2).item() == pytest.approx(-0.04 / 0.5 + 0.09 / 0.08 - math.log(2.5))
+    assert D.path_log_ratio(*x, 0.2).item() == pytest.approx((0.09 - 0.04) / 0.08)
+
+
 def test_exact_kl_is_torchs_and_symmetric() -> None:
     _, mean, ref = step(0.3)
     normal = [torch.distributions.Normal(m, STD[:, None, None, None]) for m in (mean, ref)]
@@ -162,6 +178,7 @@ CALLS = {
     "plain": D.plain_log_ratio,
     "cps": D.cps_log_ratio,
     "guard": D.guard_log_ratio,
+    "path": (lambda n, m, o, s: D.path_log_ratio(n, o, m, o, s)),
     "gaussian_kl": (lambda n, m, o, s: D.gaussian_kl(m, o, s, reduce=D.latent_mean)),
     "dt_scaled_kl": (lambda n, m, o, s: D.dt_scaled_kl(m, o, s, s, reduce=D.latent_mean)),
     "velocity_kl": (lambda n, m, o, s: D.velocity_kl(m, o, reduce=D.latent_mean)),
@@ -200,7 +217,7 @@ def test_far_means_are_finite(call) -> None:
     assert torch.isfinite(out).all() and torch.isfinite(torch.autograd.grad(out.sum(), mean)[0]).all()
 
 
-@pytest.mark.parametrize("call", list(CALLS.values())[:6], ids=list(CALLS)[:6])
+@pytest.mark.parametrize("call", list(CALLS.values())[:7], ids=list(CALLS)[:7])
 def test_std_is_a_number_or_one_per_sample(call) -> None:
     x = step()
     assert torch.allclose(call(*x, 0.3), call(*x, torch.full((3,), 0.3, dtype=F64)), atol=1e-12)
