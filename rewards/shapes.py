@@ -1,8 +1,9 @@
 """The reward of the embedded world: does a 32x32 scene show what its prompt asks for, by detector and GenEval's rules.
 
-Three scores of one image: `soft` is the mean of count, colour, position and exclude credits, each in [0, 1], and 1
+Four scores of one image: `soft` is the mean of count, colour, position and exclude credits, each in [0, 1], and 1
 exactly when the image is correct; `strict` is that verdict itself, 0 or 1; `reference` is the soft form of the reward
-server that Flow-GRPO trained with, which can be very negative (see `diffalign.evaluation.geneval`).
+server that Flow-GRPO trained with, which can be very negative (see `diffalign.evaluation.geneval`); `graded` is a
+denser soft score that also asks for clean shapes and for nothing else (see `diffalign.evaluation.geneval_graded`).
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ import torch
 from torch import Tensor
 
 from diffalign.evaluation import geneval
+from diffalign.evaluation.geneval_graded import graded
 from diffalign.rewards.base import Metadata, Reward
 from diffalign.rewards.contract import check_contract
 from diffalign.shapes import detect, prompts, render_batch, sample_scene
 
-Variant = Literal["soft", "strict", "reference"]
+Variant = Literal["soft", "strict", "reference", "graded"]
 SCORERS: dict[str, Callable[[Sequence[geneval.Detection], Metadata], float]] = {
     "soft": geneval.soft,
     "strict": geneval.correct,
     "reference": geneval.soft_reference,
+    "graded": graded,
 }
 
 
@@ -36,7 +39,7 @@ class ShapesReward(Reward):
         """Chooses the score.
 
         Args:
-            variant: soft, strict or reference; see the module.
+            variant: soft, strict, reference or graded; see the module.
 
         Raises:
             ValueError: If the variant is none of these.
@@ -78,3 +81,8 @@ class ShapesReward(Reward):
 def strict() -> ShapesReward:
     """The benchmark's own verdict, 0 or 1."""
     return ShapesReward("strict")
+
+
+def dense() -> ShapesReward:
+    """The denser soft score, for training."""
+    return ShapesReward("graded")

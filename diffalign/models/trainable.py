@@ -174,6 +174,10 @@ class Shadow:
         for held, parameter in zip(self.held, self.parameters, strict=True):
             held.mul_(decay).add_(parameter.detach(), alpha=1 - decay)
 
+    def unmoved(self) -> bool:
+        """True while the policy has the shadow's very weights, as after `average(0)`."""
+        return all(torch.equal(held, p) for held, p in zip(self.held, self.parameters, strict=True))
+
     def state_dict(self) -> list[Tensor]:
         """CPU copies of the shadow's weights."""
         return [held.detach().cpu().clone() for held in self.held]

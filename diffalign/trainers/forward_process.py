@@ -83,13 +83,17 @@ class ForwardProcessTrainer(AdvantageTrainer):
         advantages, valid = advantages.to(device), valid.to(device)
         chosen = levels(self.args, self.state.step, trajectory.seeds.tolist(), trajectory.branch.tolist())
         share_of_term = 1 / (max(int(feedback.valid[chunk].sum()), 1) * chosen.shape[1])
+        unmoved = self.old is not None and self.old.unmoved()  # then its prediction is the policy's own
         for draw in range(chosen.shape[1]):
             point = self._point(trajectory, chosen[:, draw], draw)
             # First the other policies: they exchange weights, which an open graph would not survive.
             reference = self._elsewhere(self.reference, trajectory, point) if self.args.beta else None
-            old = None if self.old is None else self._elsewhere(self.old, trajectory, point)
+            old = None if self.old is None or unmoved else self._elsewhere(self.old, trajectory, point)
             before = self._before(trajectory, point, old)
             value = denoise(self.policy, trajectory, point.k, point.x)
+            if unmoved:
+                old = value.detach()
+                before = old if before is None else before
             terms, log_ratio = self.objective(value, before, point, advantages)
             kl = torch.zeros_like(terms) if reference is None else velocity_kl(value, reference, reduce=latent_mean)
             away = torch.zeros_like(terms) if old is None else velocity_kl(value, old, reduce=latent_mean)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +125,16 @@ def fit(
 
 
 def snapshots(
-    steps: Iterator[tuple[int, nn.Module]], pipeline: Callable[[Any], Any], generate: Generate, log: Log
+    steps: Iterator[tuple[int, nn.Module]],
+    pipeline: Callable[[Any], Any],
+    generate: Generate,
+    log: Log,
+    scales: Sequence[float] = (2.0, 3.0),
 ) -> None:
-    """Saves the averaged pipeline beside the log at every step that ``fit`` yields, and logs its held-out score."""
+    """Saves the averaged pipeline beside the log at every step that ``fit`` yields, and logs its held-out scores."""
     for step, average in steps:
         pipe = pipeline(average)
         pipe.save_pretrained(log.path.parent / f"step-{step}")
-        for guidance in (2.0, 3.0):
+        for guidance in scales:
             result = heldout_score(pipe, generate, guidance)
             log(step=step, guidance=guidance, overall=result["overall"], tasks=result["tasks"])

@@ -44,6 +44,14 @@ def test_the_three_variants_differ_and_say_so() -> None:
     assert rewards.get("shapes", variant="reference").range is None
 
 
+def test_graded_charges_for_more_than_was_asked() -> None:
+    one = {"tag": "single_object", "include": [{"class": "circle", "count": 1}], "prompt": "a photo of a circle"}
+    two = {**one, "include": [{"class": "circle", "count": 2}]}
+    images = torch.cat([scenes([one]), scenes([two])])
+    assert scores("shapes_graded", images, [one, one]).tolist() == pytest.approx([1.0, 0.5], abs=0.02)
+    assert scores("shapes", images, [one, one]).tolist() == [1.0, 1.0]
+
+
 def test_a_colour_that_is_wrong_costs_half() -> None:
     include = [{"class": "circle", "count": 1, "color": "red"}]
     line = {"tag": "colors", "include": include, "prompt": "a photo of a red circle"}
