@@ -1,0 +1,86 @@
+"""How much of a recipe's gradient is signal.
+
+``python benchmarks/alignment/gradient_signal.py --config shapes-flow/flow_grpo --rollouts 16``, with any
+``--key value`` of the configuration, as for ``diffalign train``.
+
+Gradients of independent roll-outs of the untrained policy agree in the true gradient and in nothing else: the mean
+product of two of them is S^2, the squared length of the signal, and the mean square of one is S^2 + N^2. S^2 / N^2 says
+how far one update points the right way; its inverse is about the number of roll-outs that an update would need. A
+method may also agree with itself on something that is not the reward: compare the figure with what a run gains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from diffalign.config import load_config  # noqa: E402
+from diffalign.trainers import Trainer  # noqa: E402
+from diffalign.trainers.base import BaseTrainer  # noqa: E402
+
+RECIPES = Path(__file__).resolve().parents[2] / "scripts" / "recipes"
+
+
+def signal_to_noise(gradients: Tensor) -> tuple[float, float]:
+    """S^2 / N^2 of gradients (M, D) of M >= 3 independent roll-outs, and its standard error by the jackknife."""
+    products = gradients.double() @ gradients.double().T
+    count = len(products)
+
+    def ratio(kept: Tensor) -> Tensor:
+        part = products[kept][:, kept]
+        m, squares = len(part), part.trace()
+        signal = (part.sum() - squares) / (m * (m - 1))
+        return signal / (squares / m - signal)
+
+    everyone = torch.arange(count)
+    without = torch.stack([ratio(everyone[everyone != i]) for i in range(count)])
+    error = ((count - 1) / count * (without - without.mean()).square().sum()).sqrt()
+    return float(ratio(everyone)), float(error)
+
+
+def gradient(trainer: BaseTrainer, index: int) -> Tensor:
+    """Gradient (D,) of one update on all samples of roll-out ``index``; the weights stay."""
+    trainer.state.step = index  # the noise of a forward process is drawn by step
+    batch = trainer.collect(index)
+    feedback, rows = trainer.feedback(batch), torch.arange(batch.draw.samples)
+    for micro in batch.mine.values():
+        for loss in trainer.losses(batch, micro, feedback, rows):
+            loss.backward()
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in trainer.parameters]
+    flat = torch.cat([part.flatten() for part in parts])
+    for parameter in trainer.parameters:
+        parameter.grad = None
+    return flat
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, help="recipe name, for example shapes-flow/flow_grpo, or a file")
+    parser.add_argument("--rollouts", type=int, default=16, help="independent roll-outs, at least 3")
+    args, rest = parser.parse_known_args()
+    if args.rollouts < 3 or len(rest) % 2 or any(not key.startswith("--") for key in rest[::2]):
+        parser.error("--rollouts must be at least 3, and what follows must be pairs: --key value")
+    path = Path(args.config) if Path(args.config).is_file() else RECIPES / f"{args.config}.yaml"
+    keys = {key[2:]: value for key, value in zip(rest[::2], rest[1::2], strict=True)}
+    with tempfile.TemporaryDirectory() as folder:
+        fixed = {"output_dir": folder, "overwrite_output_dir": True, "updates_per_rollout": 1}
+        trainer = Trainer(args=load_config(path, {**keys, **fixed}))
+        start = time.process_time()
+        gradients = torch.stack([gradient(trainer, index) for index in range(args.rollouts)])
+        seconds = (time.process_time() - start) / args.rollouts
+    ratio, error = signal_to_noise(gradients)
+    name = " ".join([args.config, *rest])
+    print(f"{name}: S^2/N^2 {ratio:.4f} +- {error:.4f} per roll-out, {seconds:.2f} CPU-seconds each")
+
+
+if __name__ == "__main__":
+    main()

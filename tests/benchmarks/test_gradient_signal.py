@@ -1,0 +1,72 @@
+"""The share of signal in gradients: on gradients whose signal is known, and on a trainer."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from diffalign.trainers import Trainer
+
+HERE = Path(__file__).resolve().parents[2] / "benchmarks" / "alignment"
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gradient_signal", HERE / "gradient_signal.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def drawn(signal: float, count: int = 40, dims: int = 500, seed: int = 0) -> torch.Tensor:
+    """Gradients with S^2 = signal and N^2 = 1."""
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.zeros(dims)
+    direction[0] = signal**0.5
+    return direction + torch.randn(count, dims, generator=generator) / dims**0.5
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.05, 0.5])
+def test_a_known_ratio_is_found_within_its_error(tool, signal) -> None:
+    ratio, error = tool.signal_to_noise(drawn(signal))
+    assert abs(ratio - signal) < 3 * error
+    assert error < 0.1
+
+
+def test_the_error_is_that_of_repeated_experiments(tool) -> None:
+    found = torch.tensor([tool.signal_to_noise(drawn(0.1, seed=s)) for s in range(60)])
+    assert float(found[:, 1].mean()) == pytest.approx(float(found[:, 0].std()), rel=0.4)
+
+
+def test_scale_and_rotation_change_nothing(tool) -> None:
+    gradients = drawn(0.2, dims=60)
+    turn = torch.linalg.qr(torch.randn(60, 60, generator=torch.Generator().manual_seed(1)))[0]
+    assert tool.signal_to_noise(7 * gradients @ turn)[0] == pytest.approx(tool.signal_to_noise(gradients)[0], rel=1e-3)
+
+
+def test_a_run_prints_its_figure_and_leaves_the_weights(tool, capsys, monkeypatch) -> None:
+    small = "--num_inference_steps 3 --prompts_per_rollout 2 --num_generations 4 --per_device_train_batch_size 8"
+    rest = f"{small} --reward_funcs jpeg --timestep_fraction 1"
+    words = f"gradient_signal.py --config shapes-flow/diffusion_nft --rollouts 3 {rest}"
+    monkeypatch.setattr("sys.argv", words.split())
+    seen = []
+    monkeypatch.setattr(tool, "Trainer", lambda args: seen.append(Trainer(args=args)) or seen[-1])
+    tool.main()
+    assert "S^2/N^2" in capsys.readouterr().out
+    trainer = seen[0]
+    one, again = tool.gradient(trainer, 1), tool.gradient(trainer, 1)
+    assert torch.equal(one, again) and one.abs().sum() > 0
+    assert not torch.equal(one, tool.gradient(trainer, 2))
+    assert all(p.grad is None for p in trainer.parameters)
+
+
+@pytest.mark.parametrize("words", ["--rollouts 2", "--seed", "seed 1"])
+def test_bad_words_are_refused(tool, monkeypatch, capsys, words) -> None:
+    monkeypatch.setattr("sys.argv", f"gradient_signal.py --config shapes-flow/awm {words}".split())
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert "pairs" in capsys.readouterr().err
