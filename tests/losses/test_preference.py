@@ -100,6 +100,12 @@ def test_links_by_hand(link, values: list[float]) -> None:
     assert link(t(0.7, -1.3)).tolist() == pytest.approx(values, abs=1e-7)
 
 
+def test_equal_scores_are_pulled_apart_evenly() -> None:
+    scores = torch.tensor([0.7, 0.7], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(logistic(scores[0] - scores[1]), scores)
+    assert gradient.tolist() == pytest.approx([-0.5, 0.5], abs=1e-15)
+
+
 def test_logistic_at_zero_and_its_slope() -> None:
     assert logistic(t(0.0)).item() == pytest.approx(math.log(2), abs=1e-15)
     assert slope(logistic, 0.0, 1.5) == pytest.approx([-0.5, -0.1824255], abs=1e-7)

@@ -47,6 +47,14 @@ def test_edit_r1_by_hand() -> None:
     assert float(doubled) == pytest.approx(2 / 3)
 
 
+def test_a_certain_grade_is_the_score_and_a_shift_of_all_logits_is_nothing() -> None:
+    certain = torch.eye(6).double() * 1e3
+    grades = [[i] for i in range(6)]
+    assert expected_grade(certain, grades).tolist() == [i / 5 for i in range(6)]
+    logits = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).double()
+    assert torch.allclose(expected_grade(logits + 7, grades), expected_grade(logits, grades), atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "call",
     [
