@@ -22,11 +22,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from diffalign.config import load_config  # noqa: E402
+from diffalign.commands._run_options import add_run_options, config_from  # noqa: E402
+from diffalign.config import changed  # noqa: E402
 from diffalign.trainers import Trainer  # noqa: E402
 from diffalign.trainers.base import BaseTrainer  # noqa: E402
-
-RECIPES = Path(__file__).resolve().parents[2] / "scripts" / "recipes"
 
 
 def signal_to_noise(gradients: Tensor) -> tuple[float, float]:
@@ -63,23 +62,20 @@ def gradient(trainer: BaseTrainer, index: int) -> Tensor:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", required=True, help="recipe name, for example shapes-flow/flow_grpo, or a file")
+    parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--rollouts", type=int, default=16, help="independent roll-outs, at least 3")
-    args, rest = parser.parse_known_args()
-    if args.rollouts < 3 or len(rest) % 2 or any(not key.startswith("--") for key in rest[::2]):
-        parser.error("--rollouts must be at least 3, and what follows must be pairs: --key value")
-    path = Path(args.config) if Path(args.config).is_file() else RECIPES / f"{args.config}.yaml"
-    keys = {key[2:]: value for key, value in zip(rest[::2], rest[1::2], strict=True)}
+    add_run_options(parser, "train")
+    parser.usage, parser.description = None, __doc__
+    args = parser.parse_args()
+    if args.rollouts < 3:
+        parser.error(f"--rollouts {args.rollouts}: the error of the ratio needs at least 3")
     with tempfile.TemporaryDirectory() as folder:
-        fixed = {"output_dir": folder, "overwrite_output_dir": True, "updates_per_rollout": 1}
-        trainer = Trainer(args=load_config(path, {**keys, **fixed}))
+        trainer = Trainer(args=changed(config_from(args), output_dir=folder, overwrite_output_dir=True))
         start = time.process_time()
         gradients = torch.stack([gradient(trainer, index) for index in range(args.rollouts)])
         seconds = (time.process_time() - start) / args.rollouts
     ratio, error = signal_to_noise(gradients)
-    name = " ".join([args.config, *rest])
-    print(f"{name}: S^2/N^2 {ratio:.4f} +- {error:.4f} per roll-out, {seconds:.2f} CPU-seconds each")
+    print(f"{' '.join(sys.argv[1:])}: S^2/N^2 {ratio:.4f} +- {error:.4f} per roll-out, {seconds:.2f} CPU-seconds each")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ def main() -> None:
         encoder.requires_grad_(False)
     tokens, pooled, rows = embedded(flow, captions)
     teacher = copy.deepcopy(flow.transformer).requires_grad_(False)
+    student = torch.compile(flow.transformer) if args.compile else flow.transformer
     empty = len(tokens) - 1
 
     def loss_of(pick: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ def main() -> None:
             said = teacher(torch.cat([x, x]), tokens[both], pooled[both], torch.cat([t, t]) * 1000, return_dict=False)
             conditional, unconditional = said[0].chunk(2)
             target = torch.lerp(unconditional, conditional, args.scale)
-        v = flow.transformer(x, tokens[words], pooled[words], t * 1000, return_dict=False)[0]
+        v = student(x, tokens[words], pooled[words], t * 1000, return_dict=False)[0]
         return (v - target).square().mean()
 
     steps = fit(flow, latents, args, loss_of, log, every=args.stop or args.steps)

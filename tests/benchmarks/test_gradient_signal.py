@@ -64,9 +64,25 @@ def test_a_run_prints_its_figure_and_leaves_the_weights(tool, capsys, monkeypatc
     assert all(p.grad is None for p in trainer.parameters)
 
 
-@pytest.mark.parametrize("words", ["--rollouts 2", "--seed", "seed 1"])
-def test_bad_words_are_refused(tool, monkeypatch, capsys, words) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"), [("--rollouts 2", "at least 3"), ("--sede 1", "unrecognized"), ("--seed", "expected one")]
+)
+def test_bad_words_are_refused(tool, monkeypatch, capsys, words, said) -> None:
     monkeypatch.setattr("sys.argv", f"gradient_signal.py --config shapes-flow/awm {words}".split())
     with pytest.raises(SystemExit):
         tool.main()
-    assert "pairs" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
+
+
+def test_lists_are_read_as_the_train_command_reads_them(tool, monkeypatch) -> None:
+    class Enough(Exception):
+        pass
+
+    def stop(args):
+        raise Enough(args.sde_window_range)
+
+    monkeypatch.setattr(tool, "Trainer", stop)
+    words = "gradient_signal.py --config shapes-flow/quickstart --sde_window_range [1,2]"
+    monkeypatch.setattr("sys.argv", words.split())
+    with pytest.raises(Enough, match=r"\[1, 2\]"):
+        tool.main()
