@@ -27,8 +27,8 @@ max_train_steps per_device_train_batch_size learning_rate lr_scheduler lr_warmup
 adam_weight_decay adam_epsilon max_grad_norm max_skipped_steps ema_decay ema_update_every seed
 train_dataset eval_dataset max_train_samples max_eval_samples task_weights
 eval_steps eval_guidance_scales eval_num_inference_steps eval_images_per_prompt eval_rewards watchdog compare
-output_dir overwrite_output_dir run_name report_to tracker_project_name checkpointing_steps checkpoints_total_limit
-resume_from_checkpoint preflight
+eval_before output_dir overwrite_output_dir run_name report_to tracker_project_name checkpointing_steps
+checkpoints_total_limit resume_from_checkpoint preflight
 """.split()
 
 

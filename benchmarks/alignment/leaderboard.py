@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import subprocess
 import sys
 import tempfile
@@ -80,13 +81,14 @@ def train(recipe: str, folder: Path, seed: int, **keys: object) -> int:
     return subprocess.run(command, check=False, cwd=ROOT).returncode
 
 
-def probe(recipe: str, seed: int) -> float:
-    """Mean cost of the first roll-outs, in model evaluations."""
+@functools.cache
+def probe(recipe: str) -> float:
+    """Mean cost of the first roll-outs, in model evaluations; the seed does not matter to it."""
     config = load_config(ROOT / "scripts" / "recipes" / MODEL / f"{recipe}.yaml")
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         off = {"compare": "false", "eval_steps": 0, "preflight": "false", "eval_dataset": "none"}
-        if train(recipe, run, seed, max_train_steps=PROBED * steps_per_rollout(config), **off):
+        if train(recipe, run, 0, max_train_steps=PROBED * steps_per_rollout(config), **off):
             raise RuntimeError(f"{recipe} fails in its first roll-outs: see above")
         return spent(run) / PROBED
 
@@ -97,12 +99,13 @@ def run_one(recipe: str, seed: int, evaluations: int, folder: Path) -> bool:
     if (target / "comparison.json").is_file():
         return True
     config = load_config(ROOT / "scripts" / "recipes" / MODEL / f"{recipe}.yaml")
-    steps = steps_within(config, probe(recipe, seed), evaluations)
+    steps = steps_within(config, probe(recipe), evaluations)
     every = 5 * steps_per_rollout(config)
     run = folder / recipe / f"seed-{seed}"
+    known = next(iter(sorted(folder.glob("*/*/evaluation/before.json"))), None)  # the base is the same for all
     status = train(
         recipe, run, seed, max_train_steps=steps, checkpointing_steps=every, checkpoints_total_limit=1,
-        resume_from_checkpoint="auto", eval_steps=max(steps // 4, 1), compare="true",
+        resume_from_checkpoint="auto", eval_steps=max(steps // 4, 1), compare="true", eval_before=known or "none",
     )  # fmt: skip
     if status == 0:
         keep(run, target)

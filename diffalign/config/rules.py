@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffalign.config.values import nearest
@@ -159,6 +160,10 @@ def _check_evaluation(config: RunConfig) -> None:
         raise ValueError("eval_guidance_scales is empty: name at least one guidance scale, for example [1.0, 3.0]")
     if config.eval_dataset is None and (config.compare or config.eval_steps):
         raise ValueError("compare and eval_steps need held-out prompts: set eval_dataset, or turn both off")
+    if config.eval_before and not config.compare:
+        raise ValueError("eval_before stands for the evaluation before training, which compare asks for: set compare")
+    if config.eval_before and not Path(config.eval_before).is_file():
+        raise ValueError(f"eval_before = {config.eval_before} is no file: name evaluation/before.json of another run")
     held_out = set(config.eval_rewards) - set(config.reward_funcs)
     if config.watchdog == "stop" and not (config.eval_steps and held_out):
         raise ValueError(

@@ -162,6 +162,9 @@ class RunConfig:
         "flag", "when eval_rewards part from what is trained (needs eval_steps): warn, or end the run"
     )
     compare: bool = _key(False, "evaluate before and after training by the full protocol and report the gain")
+    eval_before: str | None = _key(
+        None, "evaluation/before.json of another run on this model, taken instead of evaluating before (needs compare)"
+    )
     # output
     output_dir: str = _key("runs/diffalign", "run folder")
     overwrite_output_dir: bool = _key(False, "replace the run that output_dir holds, instead of refusing to start")

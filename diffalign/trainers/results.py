@@ -44,9 +44,10 @@ class Results:
         return (self.trainer.folder / "evaluation" / "before.json").is_file()
 
     def before(self) -> None:
-        """Evaluate the untrained policy at every guidance scale; its best one is remembered."""
-        found = self._evaluate("before")
-        self.trainer.state.guidance = found["best_guidance"]
+        """Evaluate the untrained policy at every guidance scale, or take `eval_before`; its best one is remembered."""
+        reused = self.trainer.args.eval_before
+        found = self._taken(Path(reused)) if reused else self._evaluate("before")
+        self.trainer.state.guidance = found.get("best_guidance")  # only the main process evaluates with it
 
     def after(self) -> None:
         """Evaluate the trained policy the same way and compare, each at its own best guidance scale."""
@@ -116,7 +117,7 @@ class Results:
         trainer, found = self.trainer, {}
         if trainer.accelerator.is_main_process:
             found = self._measure(trainer.args.eval_guidance_scales, trainer.args.eval_images_per_prompt)
-            found["step"] = trainer.state.step
+            found |= {"step": trainer.state.step, "model": self._model}
             _write(trainer.folder / "evaluation" / f"{name}.json", found)
             self._pictures(name, found["best_guidance"])
             best = found["guidance"][str(float(found["best_guidance"]))]
@@ -125,6 +126,32 @@ class Results:
             trainer.log.write("evaluation", trainer.state.step, numbers | tasks | self._costs())
         trainer.accelerator.wait_for_everyone()
         return found
+
+    @property
+    def _model(self) -> str:
+        args = self.trainer.args
+        return " + ".join(filter(None, (args.pretrained_model_name_or_path, args.lora_path)))
+
+    def _taken(self, path: Path) -> dict[str, Any]:
+        """The evaluation before training of another run, once it is known to answer the same question."""
+        args, found = self.trainer.args, json.loads(path.read_text(encoding="utf-8"))
+        same_question(
+            found,
+            {
+                "model": self._model,
+                "suite": next(iter(self.trainer.eval_rewards)),
+                "num_inference_steps": self.steps,
+                "images_per_prompt": args.eval_images_per_prompt,
+                "guidance": [str(float(scale)) for scale in args.eval_guidance_scales],
+                "prompts": [record["prompt"] for record in self.trainer.eval_records],
+            },
+            path,
+        )
+        if self.trainer.accelerator.is_main_process:
+            _write(self.trainer.folder / "evaluation" / "before.json", found)
+            self._pictures("before", found["best_guidance"])
+        self.trainer.accelerator.wait_for_everyone()
+        return dict(found)
 
     def _measure(
         self, scales: list[float], images: int, measures: Mapping[str, Reward] | None = None
@@ -167,6 +194,27 @@ class Results:
         folder.mkdir(parents=True, exist_ok=True)
         image_grid(torch.cat(parts), COLUMNS).save(folder / f"{name}.png")
         _write(folder / "samples.json", {"columns": COLUMNS, "prompts": prompts, "seeds": seeds})
+
+
+def same_question(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
+    """Refuse an evaluation that was made otherwise than this run would make it.
+
+    Args:
+        found: content of `evaluation/before.json` of another run.
+        asked: model, suite, steps, images per prompt, guidance scales and prompts of this run.
+        path: where it came from.
+
+    Raises:
+        ValueError: one of them differs.
+    """
+    given = dict(found) | {
+        "guidance": list(found.get("guidance", {})),
+        "prompts": [line["prompt"] for line in found.get("prompts", [])],
+    }
+    for key, value in asked.items():
+        if given.get(key) != value:
+            shown = "other prompts" if key == "prompts" else f"{key} = {given.get(key)!r}, and this run {value!r}"
+            raise ValueError(f"eval_before = {path} has {shown}: leave eval_before out to evaluate anew")
 
 
 def picture_records(records: list[Record]) -> list[Record]:

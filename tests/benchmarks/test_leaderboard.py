@@ -126,7 +126,7 @@ def test_kept_runs_are_not_run_again_and_new_ones_get_equal_budgets(tmp_path, mo
 
     monkeypatch.setattr(leaderboard, "HERE", tmp_path)
     monkeypatch.setattr(leaderboard, "train", fake)
-    monkeypatch.setattr(leaderboard, "probe", lambda recipe, seed: 1000.0)
+    monkeypatch.setattr(leaderboard, "probe", lambda recipe: 1000.0)
     monkeypatch.setattr(leaderboard, "keep", lambda run, target: file_run(target, 0.1))
     assert leaderboard.run_one("awm", 1, 5000, tmp_path / "runs")
     assert leaderboard.run_one("awm", 1, 5000, tmp_path / "runs")

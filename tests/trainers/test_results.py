@@ -69,6 +69,38 @@ def test_before_is_the_model_as_it_came(make, folder):
     assert first == second
 
 
+def test_an_evaluation_of_the_same_base_is_taken_over_and_another_is_refused(make, folder):
+    make(**COMPARE).train()
+    before = folder / "evaluation" / "before.json"
+    again = make(**COMPARE, name="again", eval_before=str(before), learning_rate=5e-2)
+    again.train()
+    other = folder.parent / "again"
+    assert (other / "evaluation" / "before.json").read_bytes() == before.read_bytes()
+    assert (other / "images" / "before.png").read_bytes() == (folder / "images" / "before.png").read_bytes()
+    marks = [(line["step"], line.get("protocol")) for line in events(other, "evaluation")]
+    assert marks[0] != (0, "before") and marks[-1][1] == "after"
+    assert again.state.guidance == json.loads(before.read_text())["best_guidance"]
+    for keys, named in (
+        ({"eval_images_per_prompt": 3}, "images_per_prompt = 2, and this run 3"),
+        ({"eval_guidance_scales": [1.0]}, "guidance"),
+        ({"eval_num_inference_steps": 5}, "num_inference_steps"),
+        ({"eval_records": RECORDS[:1]}, "other prompts"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            make(**(COMPARE | keys), name="refused", eval_before=str(before), overwrite_output_dir=True).train()
+    found = json.loads(before.read_text()) | {"model": "another"}
+    before.write_text(json.dumps(found))
+    with pytest.raises(ValueError, match="model = 'another'"):
+        make(**COMPARE, name="refused", eval_before=str(before), overwrite_output_dir=True).train()
+
+
+def test_eval_before_needs_compare_and_a_file(make, tmp_path):
+    with pytest.raises(ValueError, match="set compare"):
+        make(eval_before=str(tmp_path / "before.json"))
+    with pytest.raises(ValueError, match="no file"):
+        make(**COMPARE, eval_before=str(tmp_path / "before.json"))
+
+
 @pytest.mark.parametrize(("build", "keys"), [(tiny_sd3, {}), (tiny_sd, DDPO)])
 def test_plain_diffusers_loads_the_lora_and_gives_the_trained_images(make, folder, build, keys):
     trainer = make(build(), **keys, learning_rate=5e-2)
