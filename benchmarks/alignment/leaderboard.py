@@ -38,10 +38,9 @@ largest fall of the held-out curve since its best."""
 
 
 def recipes() -> list[str]:
-    """Every method that has a recipe for the model; the quickstart is not a method."""
-    return sorted(
-        path.stem for path in (ROOT / "scripts" / "recipes" / MODEL).glob("*.yaml") if path.stem != "quickstart"
-    )
+    """Every method that has a recipe for the model; the quickstart and examples of other rewards are not methods."""
+    found = sorted((ROOT / "scripts" / "recipes" / MODEL).glob("*.yaml"))
+    return [p.stem for p in found if p.stem != "quickstart" and load_config(p).reward_funcs == ["shapes"]]
 
 
 def steps_per_rollout(config: RunConfig) -> int:

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "checkpoints"
-NAMES = ("shapes-flow", "shapes-unet")
+NAMES = ("shapes-flow", "shapes-flow-guided", "shapes-unet")
 """Pipelines of diffusers."""
 CLIP = "shapes-clip"
 """A model of open_clip."""

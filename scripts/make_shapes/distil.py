@@ -1,8 +1,9 @@
-"""Distils guidance into shapes-flow: ``python scripts/make_shapes/distil.py --teacher FOLDER --vae VAE --out FOLDER``.
+"""Makes shapes-flow: ``python scripts/make_shapes/distil.py --teacher FOLDER --vae VAE --out FOLDER``.
 
-The student learns to say in one pass what the teacher says with classifier-free guidance at --scale (Meng et al. 2023,
-arXiv 2210.03142, the first stage, at one scale), on noised training scenes. Text encoders stay as they are; so does the
-answer to an empty prompt. Times are logit-normal with mean --tilt. Log and snapshots as in flow.py.
+The teacher is shapes-flow-guided, or what flow.py made. The student learns to say in one pass what the teacher says
+with classifier-free guidance at --scale (Meng et al. 2023, arXiv 2210.03142, the first stage, at one scale), on noised
+training scenes. Text encoders stay as they are; so does the answer to an empty prompt. Times are logit-normal with mean
+--tilt. Log and snapshots as in flow.py.
 """
 
 from __future__ import annotations

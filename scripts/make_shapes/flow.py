@@ -1,4 +1,4 @@
-"""Trains shapes-flow: ``python scripts/make_shapes/flow.py --vae VAE --out FOLDER [--steps 11000]``.
+"""Trains shapes-flow-guided: ``python scripts/make_shapes/flow.py --vae VAE --out FOLDER [--steps 11000]``.
 
 Times are logit-normal with mean --tilt: 0 spreads them evenly, 1 dwells where layout is decided. The shipped model is
 7,000 of 11,000 steps at 0, then ``--init FOLDER/step-7000 --tilt 1 --rate 2e-3 --steps 6000 --seed 1``, then the same

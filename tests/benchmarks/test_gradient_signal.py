@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -62,6 +62,20 @@ def test_a_run_prints_its_figure_and_leaves_the_weights(tool, capsys, monkeypatc
     assert torch.equal(one, again) and one.abs().sum() > 0
     assert not torch.equal(one, tool.gradient(trainer, 2))
     assert all(p.grad is None for p in trainer.parameters)
+
+
+def test_signal_is_found_in_the_layer_that_has_it(tool) -> None:
+    blocks = torch.nn.ModuleList(torch.nn.ModuleDict({"loud": torch.nn.Linear(20, 5), "mute": torch.nn.Linear(20, 5)})
+                                 for _ in range(2))  # fmt: skip
+    denoiser = torch.nn.ModuleDict({"blocks": blocks})
+    blocks[0]["mute"].bias.requires_grad_(False)  # what is not trained has no column
+    named = [(name, p) for name, p in denoiser.named_parameters() if p.requires_grad]
+    parts = [drawn(2.0 if "loud" in name else 0.0, dims=p.numel(), seed=i) for i, (name, p) in enumerate(named)]
+    trainer = SimpleNamespace(policy=SimpleNamespace(denoiser=denoiser))
+    found = tool.by_layer(trainer, torch.cat(parts, 1))
+    assert list(found) == ["blocks.loud.weight", "blocks.loud.bias", *list(found)[2:]]
+    assert set(found) == {f"blocks.{layer}.{kind}" for layer in ("loud", "mute") for kind in ("weight", "bias")}
+    assert found["blocks.loud.weight"][0] == pytest.approx(2.0, rel=0.3) and abs(found["blocks.mute.weight"][0]) < 0.1
 
 
 @pytest.mark.parametrize(
