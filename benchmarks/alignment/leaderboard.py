@@ -1,7 +1,7 @@
-"""Runs recipes with equal model evaluations, keeps their results, writes docs/comparison.md. Goes on where it stopped.
+"""Runs recipes with equal model evaluations, keeps their results, writes docs/comparison.md and the methods' curves.
 
 ``python benchmarks/alignment/leaderboard.py --evaluations 400000 --seeds 0 1 2`` runs every method of shapes-flow;
-``--recipes flow_grpo awm`` some; ``--table`` only writes the page from what is kept.
+``--recipes flow_grpo awm`` some; ``--table`` only writes the page from what is kept. It goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 
 from board import reading, rows, table  # noqa: E402
 from keep import curve, keep  # noqa: E402
+from method_curves import draw  # noqa: E402
 
 from diffalign.config import RunConfig, load_config  # noqa: E402
 
 MODEL = "shapes-flow"
 PAGE = ROOT / "docs" / "comparison.md"
+FIGURES = ROOT / "docs" / "images" / "methods"
 PROBED = 3
 """Roll-outs whose mean cost decides how many fit: windows and forks make them differ."""
 
@@ -34,7 +36,8 @@ evaluations (forward 1, backward 1 under LoRA; roll-outs and updates, not evalua
 their own best guidance scale out of 1, 2, 3 and 5, with the same steps, the same initial noise, all held-out prompts
 and 4 images each; the score is the strict one, the trained reward the soft one. Scores are averaged over seeds prompt
 by prompt; the interval is a paired bootstrap over prompts, stratified by task, 2,000 draws. The last column is the
-largest fall of the held-out curve since its best."""
+largest fall of the held-out curve since its best. The quickstart stands beside them with a budget and a reward of its
+own."""
 
 
 def recipes() -> list[str]:
@@ -137,6 +140,8 @@ def main() -> int:
     chosen = [] if args.table else [(seed, recipe) for seed in args.seeds for recipe in args.recipes]
     failed = [f"{r} seed {s}" for s, r in chosen if not run_one(r, s, args.evaluations, args.output.resolve())]
     PAGE.write_text(page(), encoding="utf-8")
+    for row in rows(HERE / MODEL):
+        draw(HERE / MODEL / row.name, FIGURES / f"{row.name}.svg")
     print("\n".join([f"wrote {PAGE}", *(f"failed: {name}" for name in failed)]))
     return 1 if failed else 0
 

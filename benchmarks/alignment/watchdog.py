@@ -51,7 +51,7 @@ class Outcome:
 
 
 SETTINGS: dict[str, Any] = {
-    "pretrained_model_name_or_path": "shapes-flow",
+    "pretrained_model_name_or_path": "shapes-flow-guided",
     "lora_r": 16,
     "lora_alpha": 32,
     "num_inference_steps": 6,

@@ -1,7 +1,8 @@
 """Where shapes-clip and the detector part: ``python scripts/make_shapes/clip_cases.py [--clip NAME] [--plot PNG]``.
 
-Prints how well the score tells pictures of shapes-flow that the detector accepts from those it refuses, and draws the
-pictures on which the two differ most, scenes outside the detector's rules, and noise that climbed the score's gradient.
+Prints how well the score tells pictures of shapes-flow-guided that the detector accepts from those it refuses, and
+draws the pictures on which the two differ most, scenes outside the detector's rules, and noise that climbed the score's
+gradient.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def judge(clip: rewards.Reward, images: Tensor, lines: list[Line]) -> list[Case]
 
 
 def drawn_by_the_base(clip: rewards.Reward, repeats: int) -> list[Case]:
-    """Pictures of shapes-flow on held-out lines, guidance 3."""
-    pipe, lines = DiffusionPipeline.from_pretrained(checkpoint("shapes-flow")), prompts("heldout") * repeats
+    """Pictures of shapes-flow-guided on held-out lines, guidance 3."""
+    pipe, lines = DiffusionPipeline.from_pretrained(checkpoint("shapes-flow-guided")), prompts("heldout") * repeats
     noise = torch.randn(len(lines), 8, 8, 8, generator=torch.Generator().manual_seed(5))
     texts = [line["prompt"] for line in lines]
     images = [flow.generate(pipe, texts[i : i + 96], 3.0, noise[i : i + 96]) for i in range(0, len(lines), 96)]
@@ -121,7 +122,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clip", default="shapes-clip", help="shipped name, or a folder")
-    parser.add_argument("--repeats", type=int, default=4, help="pictures of shapes-flow per held-out line")
+    parser.add_argument("--repeats", type=int, default=4, help="pictures of shapes-flow-guided per held-out line")
     parser.add_argument("--plot", help="PNG to write")
     args = parser.parse_args()
     clip = rewards.get("clip", model=args.clip)

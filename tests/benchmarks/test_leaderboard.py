@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -51,11 +52,13 @@ def file_run(folder, gain, *, soft=0.2, heldout=(0.3, 0.4), cost=(600, 400)):
     (folder / "comparison.json").write_text(json.dumps(compare(before, after)))
     (folder / "config.yaml").write_text(yaml.safe_dump({"reward_funcs": ["shapes"]}))
     with (folder / "curve.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["step", "forwards", "backwards", "seconds", "heldout"])
+        writer = csv.DictWriter(file, ["step", "forwards", "backwards", "seconds", "reward", "heldout"])
         writer.writeheader()
         for i, score in enumerate(heldout, 1):
             part = [value * i // len(heldout) for value in cost]
-            writer.writerow(dict(step=i, forwards=part[0], backwards=part[1], seconds=60.0 * i, heldout=score))
+            writer.writerow(
+                dict(step=i, forwards=part[0], backwards=part[1], seconds=60.0 * i, reward=i, heldout=score)
+            )
 
 
 @pytest.fixture
@@ -133,6 +136,19 @@ def test_kept_runs_are_not_run_again_and_new_ones_get_equal_budgets(tmp_path, mo
     assert len(calls) == 1 and calls[0][2]["max_train_steps"] == 5 and calls[0][2]["resume_from_checkpoint"] == "auto"
     assert not leaderboard.run_one("mix_grpo", 0, 5000, tmp_path / "runs")
     assert not (tmp_path / "shapes-flow" / "mix_grpo").exists()
+
+
+def test_the_figure_of_a_method_has_a_line_per_seed_in_each_panel(tmp_path):
+    draw = load("method_curves").draw
+    for seed in (0, 1):
+        file_run(tmp_path / "awm" / f"seed-{seed}", 0.1, heldout=(0.3, 0.4 + seed / 10))
+    draw(tmp_path / "awm", tmp_path / "images" / "awm.svg")
+    figure = ElementTree.fromstring((tmp_path / "images" / "awm.svg").read_text())
+    charts = [node for node in figure.iter() if node.get("data-lines")]
+    assert [[name for name, _ in json.loads(chart.get("data-lines"))] for chart in charts] == [["seed 0", "seed 1"]] * 2
+    assert json.loads(charts[1].get("data-lines"))[1][1] == [[1, 0.3], [2, 0.5]]
+    with pytest.raises(ValueError, match="keep a run"):
+        draw(tmp_path / "none", tmp_path / "none.svg")
 
 
 def test_the_page_is_the_generated_one():
