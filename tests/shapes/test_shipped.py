@@ -123,3 +123,21 @@ def test_latents_have_unit_variance(load, heldout):
     with torch.no_grad():
         latents = vae.encode(heldout[2][:96] * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
     assert latents.std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_shapes_flow_says_in_one_pass_what_its_teacher_says_with_guidance(load):
+    student, teacher = load("shapes-flow"), load("shapes-flow-guided")
+    texts = ["a photo of two red circles", "a photo of a ring", "a photo of a heart left of a cross"] * 8
+    for one, other in ((student.text_encoder, teacher.text_encoder), (student.vae, teacher.vae)):
+        assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    with torch.no_grad():
+        tokens, none, pooled, empty = teacher.encode_prompt(texts, None, None, max_sequence_length=16)
+        x = torch.randn(len(texts), 8, 8, 8, generator=torch.Generator().manual_seed(0))
+        t = torch.full((len(texts),), 1000.0)  # pure noise: what the model was taught there needs no picture
+        conditional, unconditional = (
+            teacher.transformer(x, words, pool, t, return_dict=False)[0]
+            for words, pool in ((tokens, pooled), (none, empty))
+        )
+        said = student.transformer(x, tokens, pooled, t, return_dict=False)[0]
+    guided = torch.lerp(unconditional, conditional, 4.0)
+    assert (said - guided).norm() < 0.5 * (conditional - guided).norm()
