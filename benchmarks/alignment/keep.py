@@ -8,6 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import yaml
+
 from diffalign.report import read_metrics
 
 HERE = Path(__file__).parent
@@ -17,7 +19,8 @@ COLUMNS = ["step", "images", "forwards", "backwards", "seconds", "reward", "zero
 def curve(run: Path) -> list[dict[str, object]]:
     """One row per optimisation step; costs are cumulative."""
     metrics = read_metrics(run / "metrics.jsonl")
-    heldout = {e["step"]: e["overall"] for e in metrics.evaluations}
+    # Those of the run itself: the evaluations before and after stand at guidance scales of their own.
+    heldout = {e["step"]: e["overall"] for e in metrics.evaluations if not e.get("protocol")}
     rows, images, forwards, backwards, seconds = [], 0, 0, 0, 0.0
     for step in metrics.steps:
         images += step.get("images") or 0
@@ -49,7 +52,9 @@ def keep(run: Path, target: Path) -> None:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(curve(run))
-    shutil.copy(run / "config.yaml", target / "config.yaml")
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    config |= {"output_dir": f"runs/{target.parent.name}/{target.name}", "eval_before": None}  # no paths of a machine
+    (target / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     for name in ("before", "after"):
         source = run / "evaluation" / f"{name}.json"
         if source.exists():

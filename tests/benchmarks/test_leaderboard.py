@@ -129,13 +129,22 @@ def test_kept_runs_are_not_run_again_and_new_ones_get_equal_budgets(tmp_path, mo
 
     monkeypatch.setattr(leaderboard, "HERE", tmp_path)
     monkeypatch.setattr(leaderboard, "train", fake)
-    monkeypatch.setattr(leaderboard, "probe", lambda recipe: 1000.0)
+    monkeypatch.setattr(leaderboard, "probe", lambda recipe, known: 1000.0)
     monkeypatch.setattr(leaderboard, "keep", lambda run, target: file_run(target, 0.1))
     assert leaderboard.run_one("awm", 1, 5000, tmp_path / "runs")
     assert leaderboard.run_one("awm", 1, 5000, tmp_path / "runs")
     assert len(calls) == 1 and calls[0][2]["max_train_steps"] == 5 and calls[0][2]["resume_from_checkpoint"] == "auto"
     assert not leaderboard.run_one("mix_grpo", 0, 5000, tmp_path / "runs")
     assert not (tmp_path / "shapes-flow" / "mix_grpo").exists()
+
+
+def test_what_a_roll_out_costs_is_measured_once(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(leaderboard, "train", lambda recipe, run, seed, **keys: calls.append(keys) or 0)
+    monkeypatch.setattr(leaderboard, "spent", lambda run: 3600)
+    known = tmp_path / "awm" / "cost.txt"
+    assert leaderboard.probe("awm", known) == leaderboard.probe("awm", known) == 3600 / leaderboard.PROBED
+    assert len(calls) == 1 and calls[0]["compare"] == "false"
 
 
 def test_the_figure_of_a_method_has_a_line_per_seed_in_each_panel(tmp_path):
