@@ -8,8 +8,9 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -q
 
 .PHONY: quickstart test test-slow mutants lint docs
 
+# Two processes of one thread each: a model this small keeps the threads of one process waiting for each other.
 quickstart: $(INSTALLED)
-	$(BIN)/python -m diffalign train --config scripts/recipes/shapes-flow/quickstart.yaml
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 -m diffalign train --config scripts/recipes/shapes-flow/quickstart.yaml
 
 test: $(INSTALLED)
 	$(PYTEST) -m "not slow and not gpu"
