@@ -9,8 +9,8 @@ from diffalign.report.curves import Line, line_chart, smooth
 from diffalign.report.html import Markup, el
 
 COLOURS = ("#2a6fdb", "#d9661f", "#1e8a5b", "#8a4fd0", "#c93a6e", "#1a8a99")
-PANELS = (("reward", "trained reward", 5), ("heldout", "held-out score, strict", 1))
-"""Column of curve.csv, title, and how many steps are averaged."""
+PANELS = (("reward", "trained reward", 12), ("heldout", "held-out score, strict", None))
+"""Column of curve.csv, title, and which part of the steps is averaged for a point: one in so many."""
 SIZE, GAP, HEAD = (360, 190), 30, 26
 STYLE = """
 text { font-family: system-ui, sans-serif; fill: #656a73; } .tick { font-size: 11px; } .power { font-size: 8.5px; }
@@ -43,10 +43,11 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 def _panel(curves: dict[str, list[dict[str, str]]], index: int) -> Markup:
     """Title, colours of the seeds, and the chart of one column over optimiser steps."""
-    column, title, window = PANELS[index]
+    column, title, part = PANELS[index]
     lines = []
     for (name, rows), colour in zip(curves.items(), COLOURS, strict=False):
         points = [(int(row["step"]), float(row[column])) for row in rows if row[column]]
+        window = max(len(points) // part, 1) if part else 1
         lines.append(Line(name, smooth(points, window), colour, "dots" if column == "heldout" else "line"))
     left = index * (SIZE[0] + GAP)
     names = (el("tspan", f"  {line.name}", fill=line.colour) for line in lines)
