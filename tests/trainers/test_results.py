@@ -94,6 +94,13 @@ def test_an_evaluation_of_the_same_base_is_taken_over_and_another_is_refused(mak
         make(**COMPARE, name="refused", eval_before=str(before), overwrite_output_dir=True).train()
 
 
+def test_a_process_that_is_not_the_main_one_leaves_evaluation_to_it(make, monkeypatch):
+    trainer = make(**COMPARE)
+    monkeypatch.setattr(type(trainer.accelerator), "is_main_process", property(lambda _: False))
+    trainer.results.before()
+    assert trainer.state.guidance is None and not trainer.results.has_before
+
+
 def test_eval_before_needs_compare_and_a_file(make, tmp_path):
     with pytest.raises(ValueError, match="set compare"):
         make(eval_before=str(tmp_path / "before.json"))
