@@ -8,9 +8,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -q
 
 .PHONY: quickstart test test-slow mutants lint docs
 
-# Two processes of one thread each: a model this small keeps the threads of one process waiting for each other.
+# Two processes of one thread each: a model this small keeps the threads of one process waiting for each other. On the
+# CPU whatever else there is: two processes would look for two accelerators.
 quickstart: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 -m diffalign train --config scripts/recipes/shapes-flow/quickstart.yaml
+	ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 -m diffalign train --config scripts/recipes/shapes-flow/quickstart.yaml
 
 test: $(INSTALLED)
 	$(PYTEST) -m "not slow and not gpu"

@@ -158,13 +158,15 @@ def reading(found: list[Row]) -> str:
     """What the table says, in sentences that follow from its figures."""
     if not found:
         return "No runs are kept yet."
-    best = max(found, key=lambda row: row.gain / row.evaluations)
-    sure = [row.name for row in found if row.comparison["overall"]["low"] > 0]
+    above = [row for row in found if row.comparison["overall"]["low"] > 0]
+    sure = ", ".join(row.name for row in above) or "none"
+    best = max(above, key=lambda row: row.gain / row.evaluations, default=None)
     hacks, unstable = ([row.name for row in found if getattr(row, kind)] for kind in ("hacks", "unstable"))
     return "\n".join(
         [
-            f"- Most gain per model evaluation: {best.name} ({best.gain:+.3f} in {best.evaluations / 1000:,.0f} k).",
-            f"- Gain above zero at 95 %: {', '.join(sure) or 'none'}.",
+            f"- Gain above zero at 95 %, each taken alone: {sure}, of {len(found)}.",
+            "- Most gain per model evaluation among those: "
+            + (f"{best.name} ({best.gain:+.3f} in {best.evaluations / 1000:,.0f} k)." if best else "none."),
             f"- Trained reward up and held-out score down, both at 95 %: {', '.join(hacks) or 'none'}.",
             f"- Unstable (lost more than {FALLEN:g} since its best, or gains of its seeds scatter by more than "
             f"{SCATTERED:g}): {', '.join(unstable) or 'none'}.",

@@ -117,7 +117,7 @@ class Results:
         trainer, found = self.trainer, {}
         if trainer.accelerator.is_main_process:
             found = self._measure(trainer.args.eval_guidance_scales, trainer.args.eval_images_per_prompt)
-            found |= {"step": trainer.state.step, "model": self._model}
+            found |= {"step": trainer.state.step, "model": self._model, "negative_prompt": trainer.args.negative_prompt}
             _write(trainer.folder / "evaluation" / f"{name}.json", found)
             self._pictures(name, found["best_guidance"])
             best = found["guidance"][str(float(found["best_guidance"]))]
@@ -139,7 +139,8 @@ class Results:
             found,
             {
                 "model": self._model,
-                "suite": next(iter(self.trainer.eval_rewards)),
+                "negative_prompt": args.negative_prompt,
+                "rewards": list(self.trainer.eval_rewards),
                 "num_inference_steps": self.steps,
                 "images_per_prompt": args.eval_images_per_prompt,
                 "guidance": [str(float(scale)) for scale in args.eval_guidance_scales],
@@ -201,7 +202,7 @@ def same_question(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path
 
     Args:
         found: content of `evaluation/before.json` of another run.
-        asked: model, suite, steps, images per prompt, guidance scales and prompts of this run.
+        asked: model (by name), negative prompt, rewards, steps, images per prompt, guidance scales and prompts.
         path: where it came from.
 
     Raises:
@@ -210,6 +211,7 @@ def same_question(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path
     given = dict(found) | {
         "guidance": list(found.get("guidance", {})),
         "prompts": [line["prompt"] for line in found.get("prompts", [])],
+        "rewards": [name for line in found.get("prompts", [])[:1] for name in line["rewards"]],
     }
     for key, value in asked.items():
         if given.get(key) != value:

@@ -14,7 +14,7 @@ from pathlib import Path
 import text
 import torch
 from common import Log, fit, latent_pool, load_vae, parse, snapshots
-from flow import Flow, generate, pipeline, restore
+from flow import Flow, generate, noised, pipeline, restore
 from torch import Tensor
 
 
@@ -51,9 +51,7 @@ def main() -> None:
     empty = len(tokens) - 1
 
     def loss_of(pick: Tensor) -> Tensor:
-        x0, noise = latents[pick], torch.randn(len(pick), 8, 8, 8)
-        t = torch.sigmoid(torch.randn(len(pick)) + args.tilt)
-        x = torch.lerp(x0, noise, t[:, None, None, None])
+        _, t, x = noised(latents[pick], args.tilt)
         words = torch.where(torch.rand(len(pick)) < 0.1, empty, rows[pick])
         with torch.no_grad():
             both = torch.cat([words, torch.full_like(words, empty)])

@@ -56,6 +56,13 @@ class Flow(nn.Module):
         return self.transformer(x, tokens, pooled, t * 1000, return_dict=False)[0]
 
 
+def noised(latents: Tensor, tilt: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise like the latents, logit-normal times (B,) with mean ``tilt``, and the latents between."""
+    noise = torch.randn_like(latents)
+    t = torch.sigmoid(torch.randn(len(latents)) + tilt)
+    return noise, t, torch.lerp(latents, noise, t[:, None, None, None])
+
+
 def pipeline(flow: Flow, vae: AutoencoderKL) -> StableDiffusion3Pipeline:
     """The ordinary diffusers pipeline around the trained parts."""
     return StableDiffusion3Pipeline(
@@ -117,12 +124,10 @@ def main() -> None:
     log(event="start", parameters=sum(p.numel() for m in (flow, vae) for p in m.parameters()), scenes=len(latents))
 
     def loss_of(pick: Tensor) -> Tensor:
-        x0, noise = latents[pick], torch.randn(len(pick), 8, 8, 8)
-        t = torch.sigmoid(torch.randn(len(pick)) + args.tilt)
+        noise, t, x = noised(latents[pick], args.tilt)
         words = torch.where(torch.rand(len(pick)) < 0.1, len(captions), pick)
-        x = torch.lerp(x0, noise, t[:, None, None, None])
         v = forward(x, t, clip_ids[words], t5_ids[words])
-        return (v - (noise - x0)).square().mean()
+        return (v - (noise - latents[pick])).square().mean()
 
     snapshots(fit(flow, latents, args, loss_of, log), lambda average: pipeline(average, vae), generate, log)
 

@@ -97,7 +97,7 @@ def test_table_and_reading_say_what_the_rows_hold(kept):
     assert len(lines) == 5 and len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| good | 2 | 0.290 -> 0.400 | +0.110 [")
     text = board.reading(found)
-    assert "Most gain per model evaluation: good" in text and "both at 95 %: hacker." in text
+    assert "Most gain per model evaluation among those: good" in text and "both at 95 %: hacker." in text
     assert "hacker, scattered" in text or "scattered, hacker" in text
     assert board.reading([]) == "No runs are kept yet."
 

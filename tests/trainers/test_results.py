@@ -84,6 +84,8 @@ def test_an_evaluation_of_the_same_base_is_taken_over_and_another_is_refused(mak
         ({"eval_images_per_prompt": 3}, "images_per_prompt = 2, and this run 3"),
         ({"eval_guidance_scales": [1.0]}, "guidance"),
         ({"eval_num_inference_steps": 5}, "num_inference_steps"),
+        ({"negative_prompt": "blue"}, "negative_prompt = '', and this run 'blue'"),
+        ({"eval_rewards": ["jpeg"]}, "rewards"),
         ({"eval_records": RECORDS[:1]}, "other prompts"),
     ):
         with pytest.raises(ValueError, match=named):
