@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
@@ -31,6 +33,7 @@ def evaluate_policy(
     seed: int = 0,
     negative_prompt: str = "",
     progress: bool = True,
+    accelerator: Accelerator | None = None,
 ) -> dict[str, Any]:
     """Evaluate at each guidance scale on the same prompts, seeds and number of ODE steps.
 
@@ -48,6 +51,7 @@ def evaluate_policy(
         seed: seed of the evaluation's initial noise; image j of record i has one seed whatever the model or scale.
         negative_prompt: text of the unconditional branch.
         progress: show a progress bar.
+        accelerator: shares the records out to its processes, which must all call; every one returns the whole.
 
     Returns:
         JSON-ready: guidance -> overall and tasks, the best scale, and per prompt at that scale its score and rewards.
@@ -60,12 +64,17 @@ def evaluate_policy(
     target = next(iter(rewards))
     rows = [record for record in records for _ in range(images_per_prompt)]
     seeds = [noise_key(seed, index) & 0x7FFFFFFF for index in range(len(rows))]
+    world, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+    # whole prompts, since some rewards compare the images of one
+    shares = [[r for r in range(len(rows)) if r // images_per_prompt % world == i] for i in range(world)]
+    own, own_seeds = [rows[r] for r in shares[rank]], [seeds[r] for r in shares[rank]]
     tables, results = {}, {}
-    bar = tqdm(total=len(rows) * len(guidance_scales), desc="evaluate", unit="image", disable=not progress)
+    bar = tqdm(total=len(own) * len(guidance_scales), desc="evaluate", unit="image", disable=not progress)
     for scale in guidance_scales:
         plan = evaluation_plan(policy.schedule(num_inference_steps), scale)
-        scores = _score_all(policy, plan, rows, seeds, rewards, images_per_prompt, batch_size, negative_prompt, bar)
-        results[scale], tables[scale] = scores, _table(rows, scores[target])
+        scores = _score_all(policy, plan, own, own_seeds, rewards, images_per_prompt, batch_size, negative_prompt, bar)
+        results[scale] = scores if world == 1 else _joined(scores, shares)
+        tables[scale] = _table(rows, results[scale][target])
     bar.close()
     best = max(guidance_scales, key=lambda scale: tables[scale]["overall"])
     return {
@@ -85,6 +94,13 @@ def decoded(trajectory: Trajectory) -> Tensor:
     if trajectory.images is None:
         raise ValueError("this roll-out was made with decode = False")
     return trajectory.images
+
+
+def _joined(scores: Mapping[str, Tensor], shares: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """The scores of all rows from those of each process."""
+    parts = gather_object([{name: values.tolist() for name, values in scores.items()}])
+    order = torch.tensor([row for share in shares for row in share]).argsort()
+    return {name: torch.tensor([value for part in parts for value in part[name]])[order] for name in scores}
 
 
 def _table(rows: Sequence[Record], scores: Tensor) -> dict[str, Any]:
@@ -127,11 +143,11 @@ def _score_all(
         if together:
             kept.append(decoded(out).cpu())
         bar.update(len(chunk))
-    found = {name: torch.cat(values) for name, values in parts.items()}
-    if together:
+    found = {name: torch.cat([torch.empty(0), *values]) for name, values in parts.items()}
+    if together and rows:
         tagged = [{**record["metadata"], "group_id": i // images_per_prompt} for i, record in enumerate(rows)]
         found |= score(together, torch.cat(kept), [record["prompt"] for record in rows], tagged)
-    return {name: found[name] for name in rewards}
+    return {name: found.get(name, torch.empty(0)) for name in rewards}
 
 
 def _per_prompt(

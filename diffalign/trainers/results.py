@@ -12,6 +12,7 @@ import torch
 from diffalign.report import compare, headline, image_grid, write_card, write_report
 from diffalign.rewards.base import Reward
 from diffalign.sampling import noise_key, rollout
+from diffalign.trainers import setup
 from diffalign.trainers.evaluation import Record, decoded, evaluate_policy
 from diffalign.trainers.plans import evaluation_plan
 from diffalign.trainers.watchdog import IMAGES
@@ -23,7 +24,7 @@ PICTURES_PER_TASK, COLUMNS = 4, 8
 
 
 class Results:
-    """Writes what a run found out into its folder; the main process does, the others wait.
+    """Writes what a run found out into its folder; every process evaluates its share, the main one writes.
 
     Args:
         trainer: the run.
@@ -47,7 +48,7 @@ class Results:
         """Evaluate the untrained policy at every guidance scale, or take `eval_before`; its best one is remembered."""
         reused = self.trainer.args.eval_before
         found = self._taken(Path(reused)) if reused else self._evaluate("before")
-        self.trainer.state.guidance = found.get("best_guidance")  # only the main process evaluates with it
+        self.trainer.state.guidance = found["best_guidance"]
 
     def after(self) -> None:
         """Evaluate the trained policy the same way and compare, each at its own best guidance scale."""
@@ -61,22 +62,26 @@ class Results:
         self.headline = headline(comparison)
 
     def evaluate_now(self) -> None:
-        """One evaluation for the curve and the watchdog, at the best guidance scale known, on few images per prompt."""
+        """One evaluation for the curve and the watchdog, on few images per prompt.
+
+        At the scale that is trained and the one that was best before training: the better of the two.
+        """
         trainer = self.trainer
+        scales = [trainer.args.guidance_scale, trainer.state.guidance or trainer.args.guidance_scale]
+        alone = all(reward.scope == "pointwise" for reward in trainer.eval_rewards.values())
+        few = IMAGES if trainer.watchdog.active else 1
+        images = few if alone else max(trainer.args.eval_images_per_prompt, few)
+        found = self._measure(list(dict.fromkeys(scales)), images, trainer.watchdog.measures)
+        costs = self._costs()
         if trainer.accelerator.is_main_process:
-            scale = trainer.state.guidance or trainer.args.guidance_scale
-            alone = all(reward.scope == "pointwise" for reward in trainer.eval_rewards.values())
-            few = IMAGES if trainer.watchdog.active else 1
-            images = few if alone else max(trainer.args.eval_images_per_prompt, few)
-            found = self._measure([scale], images, trainer.watchdog.measures)
-            table = found["guidance"][str(float(scale))]
-            numbers: dict[str, Any] = {"guidance": scale, "overall": table["overall"]}
+            table = found["guidance"][str(float(found["best_guidance"]))]
+            numbers: dict[str, Any] = {"guidance": found["best_guidance"], "overall": table["overall"]}
             numbers |= {f"task/{task}": value for task, value in table["tasks"].items()}
             for name in trainer.eval_rewards:
                 values = [p["rewards"][name] for p in found["prompts"] if p["rewards"][name] is not None]
                 numbers[f"reward/{name}/mean"] = sum(values) / len(values) if values else float("nan")
             numbers |= trainer.watchdog.observe(found["prompts"])
-            trainer.log.write("evaluation", trainer.state.step, numbers | self._costs())
+            trainer.log.write("evaluation", trainer.state.step, numbers | costs)
         trainer.accelerator.wait_for_everyone()
 
     def report(self) -> None:
@@ -114,16 +119,18 @@ class Results:
         )
 
     def _evaluate(self, name: str) -> dict[str, Any]:
-        trainer, found = self.trainer, {}
+        trainer = self.trainer
+        found = self._measure(trainer.args.eval_guidance_scales, trainer.args.eval_images_per_prompt)
+        found |= {"step": trainer.state.step, "model": self._model, "negative_prompt": trainer.args.negative_prompt}
         if trainer.accelerator.is_main_process:
-            found = self._measure(trainer.args.eval_guidance_scales, trainer.args.eval_images_per_prompt)
-            found |= {"step": trainer.state.step, "model": self._model, "negative_prompt": trainer.args.negative_prompt}
             _write(trainer.folder / "evaluation" / f"{name}.json", found)
             self._pictures(name, found["best_guidance"])
+        costs = self._costs()
+        if trainer.accelerator.is_main_process:
             best = found["guidance"][str(float(found["best_guidance"]))]
             numbers = {"guidance": found["best_guidance"], "overall": best["overall"], "protocol": name}
             tasks = {f"task/{task}": value for task, value in best["tasks"].items()}
-            trainer.log.write("evaluation", trainer.state.step, numbers | tasks | self._costs())
+            trainer.log.write("evaluation", trainer.state.step, numbers | tasks | costs)
         trainer.accelerator.wait_for_everyone()
         return found
 
@@ -168,12 +175,15 @@ class Results:
                 images_per_prompt=images,
                 batch_size=trainer.args.per_device_train_batch_size,
                 negative_prompt=trainer.args.negative_prompt,
+                progress=trainer.accelerator.is_main_process,
+                accelerator=trainer.accelerator,
             )
 
     def _costs(self) -> dict[str, Any]:
         """Model evaluations and seconds of evaluations alone; what else is pending belongs to the next step."""
         counts, seconds = self.trainer.policy.meter.counts, self.trainer.clock.seconds
         own = {name: counts.pop(name) for name in list(counts) if name.endswith("/evaluation")}
+        own = setup.summed(self.trainer.accelerator, own)
         return own | {"seconds/evaluation": round(seconds.pop("evaluation", 0.0), 4)}
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from diffalign.rewards.scopes import GroupReward
-from diffalign.trainers import BaseTrainer, checkpoints
+from diffalign.trainers import BaseTrainer, checkpoints, evaluation
 from tests.trainers.small_runs import redness, small_trainer, snapshot
 
 
@@ -81,6 +81,7 @@ def kinds() -> dict[str, Any]:
         "redness": redness,
         "slow": slow_redness,
         "interrupting": interrupting,
+        "compared": [redness, GroupReward(brightness, name="brightness")],
         "several": [GroupReward(brightness, name="brightness"), patchy],
         "crashing": second_process_only(crash),
         "dying": second_process_only(lambda: os.kill(os.getpid(), signal.SIGKILL)),
@@ -100,9 +101,9 @@ def poison(trainer: BaseTrainer, steps: list[int]) -> None:
 
 
 def trace(trainer: BaseTrainer) -> dict[str, list[Any]]:
-    """Fills with the summed gradient of each step, and the rows and shapes of the micro-batches made here."""
-    seen: dict[str, list[Any]] = {"gradients": [], "pieces": []}
-    optimisation, collect = trainer.optimisation, trainer.collect
+    """Fills with what is made here: summed gradient of each step, micro-batches (rows, shapes), prompts evaluated."""
+    seen: dict[str, list[Any]] = {"gradients": [], "pieces": [], "evaluated": []}
+    optimisation, collect, roll_out = trainer.optimisation, trainer.collect, evaluation.rollout
     add_up = optimisation._sum_over_processes
 
     def sum_over_processes() -> None:
@@ -115,6 +116,11 @@ def trace(trainer: BaseTrainer) -> dict[str, list[Any]]:
         seen["pieces"].append({n: (m.rows.tolist(), s) for (n, m), s in zip(batch.mine.items(), shape, strict=True)})
         return batch
 
+    def evaluating(policy: Any, plan: Any, prompts: list[str], *args: Any, **keys: Any) -> Any:
+        seen["evaluated"].extend(prompts)
+        return roll_out(policy, plan, prompts, *args, **keys)
+
+    evaluation.rollout = evaluating
     optimisation._sum_over_processes, trainer.collect = sum_over_processes, collecting
     return seen
 

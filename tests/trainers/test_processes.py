@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from tests.trainers.children import group_members, output, run, start, torchrun, wait_for
-from tests.trainers.small_runs import distance, events, same
+from tests.trainers.small_runs import RECORDS, distance, events, same
 
 pytestmark = pytest.mark.slow
 
@@ -112,6 +113,27 @@ def _same_numbers(expected, found):
         if isinstance(value, (int, float)) and key != "forward/preflight":
             assert found[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
     assert expected["reward/patchy/nan"] > 0
+
+
+def test_an_evaluation_is_shared_out_and_says_what_one_process_says(tmp_path):
+    keys = {"compare": True, "eval_images_per_prompt": 2, "eval_guidance_scales": [1.0, 2.0], "rewards": "compared"}
+    keys |= {"eval_records": [*RECORDS, *RECORDS[:1]], "max_train_steps": 2, "eval_steps": 2, "preflight": False}
+    run(tmp_path / "1", **keys)
+    for count in (2, 4):  # of four processes one has no prompt at all
+        folder = tmp_path / str(count)
+        run(folder, torchrun(count), **keys)
+        expected, found = ((path / "evaluation/before.json").read_text() for path in (tmp_path / "1", folder))
+        expected, found = json.loads(expected), json.loads(found)
+        for one, other in zip(expected["prompts"], found["prompts"], strict=True):
+            assert other == one | {"score": pytest.approx(one["score"], abs=1e-5), "rewards": other["rewards"]}
+            assert other["rewards"] == pytest.approx(one["rewards"], abs=1e-5)
+        assert found["seeds"] == expected["seeds"] and found["best_guidance"] == expected["best_guidance"]
+        costs = [
+            [line["forward/evaluation"] for line in events(path, "evaluation")] for path in (tmp_path / "1", folder)
+        ]
+        assert costs[0] == costs[1] and len(costs[0]) == 3
+        shares = [torch.load(folder / f"trace-{rank}.pt", weights_only=True)["evaluated"] for rank in range(count)]
+        assert [len(share) for share in shares] == ([20, 10] if count == 2 else [10, 10, 10, 0])
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path):

@@ -10,6 +10,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from diffalign.models import adapt
 from diffalign.sampling import make_plan, ode, rollout
+from diffalign.trainers import evaluate_policy
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
 from tests.trainers.small_runs import DDPO, RECORDS, disturb, events
 
@@ -96,11 +97,34 @@ def test_an_evaluation_of_the_same_base_is_taken_over_and_another_is_refused(mak
         make(**COMPARE, name="refused", eval_before=str(before), overwrite_output_dir=True).train()
 
 
-def test_a_process_that_is_not_the_main_one_leaves_evaluation_to_it(make, monkeypatch):
+def test_a_process_that_is_not_the_main_one_measures_and_leaves_writing_to_it(make, monkeypatch):
     trainer = make(**COMPARE)
     monkeypatch.setattr(type(trainer.accelerator), "is_main_process", property(lambda _: False))
     trainer.results.before()
-    assert trainer.state.guidance is None and not trainer.results.has_before
+    assert trainer.state.guidance in (1.0, 2.0) and not trainer.results.has_before
+
+
+def test_the_curve_stands_at_the_better_of_the_trained_scale_and_the_one_that_was_best(make):
+    trainer = make(**COMPARE, guidance_scale=1.0, eval_steps=1)
+    trainer._begin(None)
+    trainer.state.guidance = 6.0
+    trainer.results.evaluate_now()
+    alone = {}
+    for scale in (1.0, 6.0):
+        one = evaluate_policy(
+            trainer.policy,
+            trainer.eval_records,
+            trainer.eval_rewards,
+            guidance_scales=[scale],
+            num_inference_steps=trainer.results.steps,
+            images_per_prompt=1,
+            progress=False,
+        )
+        alone[scale] = one["guidance"][str(scale)]["overall"]
+    (line,) = events(trainer.folder, "evaluation")
+    best = max(alone, key=alone.get)
+    assert alone[1.0] != alone[6.0]
+    assert line["guidance"] == best and line["overall"] == pytest.approx(alone[best], abs=1e-6)
 
 
 def test_eval_before_needs_compare_and_a_file(make, tmp_path):
