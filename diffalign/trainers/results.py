@@ -62,27 +62,33 @@ class Results:
         self.headline = headline(comparison)
 
     def evaluate_now(self) -> None:
-        """One evaluation for the curve and the watchdog, on few images per prompt.
+        """Evaluation for the curve on few images per prompt, a line for each of two guidance scales.
 
-        At the scale that is trained and the one that was best before training: the better of the two.
+        The scale that was best before training, and the one that is trained, where the watchdog looks too.
         """
-        trainer = self.trainer
-        scales = [trainer.args.guidance_scale, trainer.state.guidance or trainer.args.guidance_scale]
+        trainer, trained = self.trainer, self.trainer.args.guidance_scale
+        watch = trainer.watchdog
         alone = all(reward.scope == "pointwise" for reward in trainer.eval_rewards.values())
-        few = IMAGES if trainer.watchdog.active else 1
+        few = IMAGES if watch.active else 1
         images = few if alone else max(trainer.args.eval_images_per_prompt, few)
-        found = self._measure(list(dict.fromkeys(scales)), images, trainer.watchdog.measures)
-        costs = self._costs()
-        if trainer.accelerator.is_main_process:
-            table = found["guidance"][str(float(found["best_guidance"]))]
-            numbers: dict[str, Any] = {"guidance": found["best_guidance"], "overall": table["overall"]}
-            numbers |= {f"task/{task}": value for task, value in table["tasks"].items()}
-            for name in trainer.eval_rewards:
-                values = [p["rewards"][name] for p in found["prompts"] if p["rewards"][name] is not None]
-                numbers[f"reward/{name}/mean"] = sum(values) / len(values) if values else float("nan")
-            numbers |= trainer.watchdog.observe(found["prompts"])
-            trainer.log.write("evaluation", trainer.state.step, numbers | costs)
-        trainer.accelerator.wait_for_everyone()
+        for scale in dict.fromkeys([trainer.state.guidance or trained, trained]):
+            found = self._measure([scale], images, watch.measures if scale == trained else None)
+            numbers = self._held_out_numbers(found) | self._costs()
+            if trainer.accelerator.is_main_process:
+                if scale == trained:
+                    numbers |= watch.observe(found["prompts"])
+                trainer.log.write("evaluation", trainer.state.step, numbers)
+            trainer.accelerator.wait_for_everyone()
+
+    def _held_out_numbers(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Scores of one evaluation: overall, by task, and the mean of each reward."""
+        table = found["guidance"][str(float(found["best_guidance"]))]
+        numbers: dict[str, Any] = {"guidance": found["best_guidance"], "overall": table["overall"]}
+        numbers |= {f"task/{task}": value for task, value in table["tasks"].items()}
+        for name in self.trainer.eval_rewards:
+            values = [p["rewards"][name] for p in found["prompts"] if p["rewards"][name] is not None]
+            numbers[f"reward/{name}/mean"] = sum(values) / len(values) if values else float("nan")
+        return numbers
 
     def report(self) -> None:
         """Write the report page and the model card; print where the page is, and the headline."""
@@ -127,10 +133,8 @@ class Results:
             self._pictures(name, found["best_guidance"])
         costs = self._costs()
         if trainer.accelerator.is_main_process:
-            best = found["guidance"][str(float(found["best_guidance"]))]
-            numbers = {"guidance": found["best_guidance"], "overall": best["overall"], "protocol": name}
-            tasks = {f"task/{task}": value for task, value in best["tasks"].items()}
-            trainer.log.write("evaluation", trainer.state.step, numbers | tasks | costs)
+            numbers = {key: value for key, value in self._held_out_numbers(found).items() if key[:7] != "reward/"}
+            trainer.log.write("evaluation", trainer.state.step, numbers | {"protocol": name} | costs)
         trainer.accelerator.wait_for_everyone()
         return found
 

@@ -49,10 +49,11 @@ def test_before_and_after_are_measured_alike_and_compared(make, folder, capsys):
     assert before["prompts"] != after["prompts"]
     lines = events(folder, "evaluation")
     marks = [(line["step"], line.get("protocol")) for line in lines]
-    assert marks == [(0, "before"), (2, None), (4, None), (4, "after")]
-    assert all(line["guidance"] == before["best_guidance"] for line in lines[:3])
+    assert marks == [(0, "before"), *[(2, None)] * 2, *[(4, None)] * 2, (4, "after")]
+    both = [before["best_guidance"], trainer.args.guidance_scale]
+    assert [line["guidance"] for line in lines[:-1]] == [both[0], *both, *both] and both[0] != both[1]
     assert lines[0]["overall"] == before["guidance"][str(before["best_guidance"])]["overall"]
-    assert all(line["reward/redness/mean"] is not None for line in lines[1:3])
+    assert all(line["reward/redness/mean"] is not None for line in lines[1:-1])
     printed = capsys.readouterr().out.strip().splitlines()
     assert printed[0] == str(folder / "report.html") and printed[1].startswith("overall ")
 
@@ -104,27 +105,29 @@ def test_a_process_that_is_not_the_main_one_measures_and_leaves_writing_to_it(ma
     assert trainer.state.guidance in (1.0, 2.0) and not trainer.results.has_before
 
 
-def test_the_curve_stands_at_the_better_of_the_trained_scale_and_the_one_that_was_best(make):
-    trainer = make(**COMPARE, guidance_scale=1.0, eval_steps=1)
+def test_the_curve_has_a_line_for_the_scale_that_was_best_and_one_for_the_trained_one(make):
+    trainer = make(**COMPARE, guidance_scale=1.0, eval_steps=1, eval_rewards=["jpeg"])
     trainer._begin(None)
     trainer.state.guidance = 6.0
     trainer.results.evaluate_now()
-    alone = {}
-    for scale in (1.0, 6.0):
+    lines = events(trainer.folder, "evaluation")
+    assert [line["guidance"] for line in lines] == [6.0, 1.0]
+    assert ["watch/diversity" in line for line in lines] == [False, True]
+    for line in lines:
         one = evaluate_policy(
             trainer.policy,
             trainer.eval_records,
             trainer.eval_rewards,
-            guidance_scales=[scale],
+            guidance_scales=[line["guidance"]],
             num_inference_steps=trainer.results.steps,
-            images_per_prompt=1,
+            images_per_prompt=2,
             progress=False,
         )
-        alone[scale] = one["guidance"][str(scale)]["overall"]
-    (line,) = events(trainer.folder, "evaluation")
-    best = max(alone, key=alone.get)
-    assert alone[1.0] != alone[6.0]
-    assert line["guidance"] == best and line["overall"] == pytest.approx(alone[best], abs=1e-6)
+        assert line["overall"] == pytest.approx(one["guidance"][str(line["guidance"])]["overall"], abs=1e-6)
+    assert lines[0]["overall"] != lines[1]["overall"]
+    trainer.state.guidance = 1.0
+    trainer.results.evaluate_now()
+    assert len(events(trainer.folder, "evaluation")) == 3
 
 
 def test_eval_before_needs_compare_and_a_file(make, tmp_path):
