@@ -63,7 +63,7 @@ def evaluate_policy(
         raise ValueError(f"evaluation needs prompts and rewards; got {len(records)} and {len(rewards)}")
     target = next(iter(rewards))
     rows = [record for record in records for _ in range(images_per_prompt)]
-    seeds = [noise_key(seed, index) & 0x7FFFFFFF for index in range(len(rows))]
+    seeds = evaluation_seeds(seed, len(rows))
     world, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
     # whole prompts, since some rewards compare the images of one
     shares = [[r for r in range(len(rows)) if r // images_per_prompt % world == i] for i in range(world)]
@@ -87,6 +87,11 @@ def evaluate_policy(
         "prompts": _per_prompt(records, results[best], target, images_per_prompt),
         "seeds": seeds,
     }
+
+
+def evaluation_seeds(seed: int, images: int) -> list[int]:
+    """Seeds of an evaluation's images; image j of record i is number i * images_per_prompt + j."""
+    return [noise_key(seed, index) & 0x7FFFFFFF for index in range(images)]
 
 
 def decoded(trajectory: Trajectory) -> Tensor:

@@ -13,7 +13,7 @@ from diffalign.report import compare, headline, image_grid, write_card, write_re
 from diffalign.rewards.base import Reward
 from diffalign.sampling import noise_key, rollout
 from diffalign.trainers import setup
-from diffalign.trainers.evaluation import Record, decoded, evaluate_policy
+from diffalign.trainers.evaluation import Record, decoded, evaluate_policy, evaluation_seeds
 from diffalign.trainers.plans import evaluation_plan
 from diffalign.trainers.watchdog import IMAGES
 
@@ -156,6 +156,7 @@ class Results:
                 "images_per_prompt": args.eval_images_per_prompt,
                 "guidance": [str(float(scale)) for scale in args.eval_guidance_scales],
                 "prompts": [record["prompt"] for record in self.trainer.eval_records],
+                "seeds": evaluation_seeds(0, len(self.trainer.eval_records) * args.eval_images_per_prompt),
             },
             path,
         )
@@ -216,7 +217,7 @@ def same_question(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path
 
     Args:
         found: content of `evaluation/before.json` of another run.
-        asked: model (by name), negative prompt, rewards, steps, images per prompt, guidance scales and prompts.
+        asked: model (by name), negative prompt, rewards, steps, images per prompt, guidance scales, prompts and seeds.
         path: where it came from.
 
     Raises:
@@ -229,7 +230,9 @@ def same_question(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path
     }
     for key, value in asked.items():
         if given.get(key) != value:
-            shown = "other prompts" if key == "prompts" else f"{key} = {given.get(key)!r}, and this run {value!r}"
+            shown = (
+                f"other {key}" if key in ("prompts", "seeds") else f"{key} = {given.get(key)!r}, and this run {value!r}"
+            )
             raise ValueError(f"eval_before = {path} has {shown}: leave eval_before out to evaluate anew")
 
 

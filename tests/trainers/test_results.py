@@ -92,10 +92,12 @@ def test_an_evaluation_of_the_same_base_is_taken_over_and_another_is_refused(mak
     ):
         with pytest.raises(ValueError, match=named):
             make(**(COMPARE | keys), name="refused", eval_before=str(before), overwrite_output_dir=True).train()
-    found = json.loads(before.read_text()) | {"model": "another"}
-    before.write_text(json.dumps(found))
-    with pytest.raises(ValueError, match="model = 'another'"):
-        make(**COMPARE, name="refused", eval_before=str(before), overwrite_output_dir=True).train()
+    for change, named in (({"model": "another"}, "model = 'another'"), ({"seeds": 4}, "other seeds")):
+        found = json.loads(before.read_text()) | change
+        (before.parent / "changed.json").write_text(json.dumps(found))
+        with pytest.raises(ValueError, match=named):
+            keys = {"eval_before": str(before.parent / "changed.json"), "overwrite_output_dir": True}
+            make(**COMPARE, name="refused", **keys).train()
 
 
 def test_a_process_that_is_not_the_main_one_measures_and_leaves_writing_to_it(make, monkeypatch):
