@@ -284,8 +284,7 @@ class BaseTrainer(ABC):
         """Images, model evaluations and seconds since the last step; a roll-out's own stand in its first step."""
         counts = self.policy.meter.drain()
         fresh = any(name.endswith("/rollout") for name in counts)
-        if self.accelerator.num_processes > 1:
-            counts = setup.summed(self.accelerator, counts)
+        counts = setup.summed(self.accelerator, counts)
         return {"images": batch.draw.samples if fresh else 0} | counts | self.clock.drain()
 
     # --- beginning and end -------------------------------------------------------------------------------------------
