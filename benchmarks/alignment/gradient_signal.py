@@ -30,16 +30,21 @@ from diffalign.trainers import Trainer  # noqa: E402
 from diffalign.trainers.base import BaseTrainer  # noqa: E402
 
 
+def signal_and_noise(products: Tensor) -> tuple[Tensor, Tensor]:
+    """S^2 and N^2 from the products (M, M) of M >= 2 independent gradients; N^2 >= 0, S^2 of either sign."""
+    m, squares = len(products), products.trace()
+    signal = (products.sum() - squares) / (m * (m - 1))
+    return signal, squares / m - signal
+
+
 def signal_to_noise(gradients: Tensor) -> tuple[float, float]:
     """S^2 / N^2 of gradients (M, D) of M >= 3 independent roll-outs, and its standard error by the jackknife."""
     products = gradients.double() @ gradients.double().T
     count = len(products)
 
     def ratio(kept: Tensor) -> Tensor:
-        part = products[kept][:, kept]
-        m, squares = len(part), part.trace()
-        signal = (part.sum() - squares) / (m * (m - 1))
-        return signal / (squares / m - signal)
+        signal, noise = signal_and_noise(products[kept][:, kept])
+        return signal / noise
 
     everyone = torch.arange(count)
     without = torch.stack([ratio(everyone[everyone != i]) for i in range(count)])

@@ -13,7 +13,6 @@ every step that they share with others.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from itertools import product
@@ -25,7 +24,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from gradient_signal import gradient  # noqa: E402
+from gradient_signal import gradient, signal_and_noise  # noqa: E402
 
 from diffalign.commands._run_options import add_run_options, config_from  # noqa: E402
 from diffalign.config import RunConfig, changed  # noqa: E402
@@ -47,14 +46,12 @@ def gradients(config: RunConfig, task: str, split: str, rollouts: int) -> Tensor
 def moments(stacks: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Products (T, T) of the true gradients of T stacks (M, D), each pair of roll-outs independent, and noises (T,)."""
     signal, noise = torch.zeros(len(stacks), len(stacks)), torch.zeros(len(stacks))
-    for i, j in product(range(len(stacks)), repeat=2):
-        products = stacks[i].double() @ stacks[j].double().T
-        if i != j:
-            signal[i, j] = products.mean()
-            continue
-        m, squares = len(products), products.trace()
-        signal[i, i] = (products.sum() - squares) / (m * (m - 1))
-        noise[i] = (squares / m - signal[i, i]).sqrt()
+    for (i, one), (j, other) in product(enumerate(stacks), repeat=2):
+        products = one.double() @ other.double().T
+        signal[i, j] = products.mean()
+        if i == j:
+            signal[i, i], square = signal_and_noise(products)
+            noise[i] = square.sqrt()
     return signal, noise
 
 
@@ -71,10 +68,10 @@ def main() -> None:
     cells = list(product(SPLITS, TAGS))
     signal, noise = moments([gradients(config, task, split, args.rollouts) for split, task in cells])
     table = signal / noise[:, None] / noise[None, :]
+    print(" ".join(sys.argv[1:]))
     print("task".ljust(16) + "".join(f"{split[:5]}/{task[:8]}".rjust(15) for split, task in cells) + "noise".rjust(12))
     for i, task in enumerate(TAGS):
         print(task.ljust(16) + "".join(f"{value:15.3f}" for value in table[i].tolist()) + f"{noise[i]:12.2e}")
-    print(json.dumps({"options": sys.argv[1:], "rollouts": args.rollouts}))
 
 
 if __name__ == "__main__":

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from benchmarks.alignment import gradient_signal as tool
 from diffalign.trainers import Trainer
-
-HERE = Path(__file__).resolve().parents[2] / "benchmarks" / "alignment"
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gradient_signal", HERE / "gradient_signal.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def drawn(signal: float, count: int = 40, dims: int = 500, seed: int = 0) -> torch.Tensor:
@@ -31,24 +20,24 @@ def drawn(signal: float, count: int = 40, dims: int = 500, seed: int = 0) -> tor
 
 
 @pytest.mark.parametrize("signal", [0.0, 0.05, 0.5])
-def test_a_known_ratio_is_found_within_its_error(tool, signal) -> None:
+def test_a_known_ratio_is_found_within_its_error(signal) -> None:
     ratio, error = tool.signal_to_noise(drawn(signal))
     assert abs(ratio - signal) < 3 * error
     assert error < 0.1
 
 
-def test_the_error_is_that_of_repeated_experiments(tool) -> None:
+def test_the_error_is_that_of_repeated_experiments() -> None:
     found = torch.tensor([tool.signal_to_noise(drawn(0.1, seed=s)) for s in range(60)])
     assert float(found[:, 1].mean()) == pytest.approx(float(found[:, 0].std()), rel=0.4)
 
 
-def test_scale_and_rotation_change_nothing(tool) -> None:
+def test_scale_and_rotation_change_nothing() -> None:
     gradients = drawn(0.2, dims=60)
     turn = torch.linalg.qr(torch.randn(60, 60, generator=torch.Generator().manual_seed(1)))[0]
     assert tool.signal_to_noise(7 * gradients @ turn)[0] == pytest.approx(tool.signal_to_noise(gradients)[0], rel=1e-3)
 
 
-def test_a_run_prints_its_figure_and_leaves_the_weights(tool, capsys, monkeypatch) -> None:
+def test_a_run_prints_its_figure_and_leaves_the_weights(capsys, monkeypatch) -> None:
     small = "--num_inference_steps 3 --prompts_per_rollout 2 --num_generations 4 --per_device_train_batch_size 8"
     rest = f"{small} --reward_funcs jpeg --timestep_fraction 1"
     words = f"gradient_signal.py --config shapes-flow/diffusion_nft --rollouts 3 {rest}"
@@ -64,7 +53,7 @@ def test_a_run_prints_its_figure_and_leaves_the_weights(tool, capsys, monkeypatc
     assert all(p.grad is None for p in trainer.parameters)
 
 
-def test_signal_is_found_in_the_layer_that_has_it(tool) -> None:
+def test_signal_is_found_in_the_layer_that_has_it() -> None:
     blocks = torch.nn.ModuleList(torch.nn.ModuleDict({"loud": torch.nn.Linear(20, 5), "mute": torch.nn.Linear(20, 5)})
                                  for _ in range(2))  # fmt: skip
     denoiser = torch.nn.ModuleDict({"blocks": blocks})
@@ -81,14 +70,14 @@ def test_signal_is_found_in_the_layer_that_has_it(tool) -> None:
 @pytest.mark.parametrize(
     ("words", "said"), [("--rollouts 2", "at least 3"), ("--sede 1", "unrecognized"), ("--seed", "expected one")]
 )
-def test_bad_words_are_refused(tool, monkeypatch, capsys, words, said) -> None:
+def test_bad_words_are_refused(monkeypatch, capsys, words, said) -> None:
     monkeypatch.setattr("sys.argv", f"gradient_signal.py --config shapes-flow/awm {words}".split())
     with pytest.raises(SystemExit):
         tool.main()
     assert said in capsys.readouterr().err
 
 
-def test_lists_are_read_as_the_train_command_reads_them(tool, monkeypatch) -> None:
+def test_lists_are_read_as_the_train_command_reads_them(monkeypatch) -> None:
     class Enough(Exception):
         pass
 
