@@ -19,9 +19,11 @@ COLUMNS = ["step", "images", "forwards", "backwards", "seconds", "reward", "zero
 def curve(run: Path) -> list[dict[str, object]]:
     """One row per optimisation step; costs are cumulative."""
     metrics = read_metrics(run / "metrics.jsonl")
-    # Those of the run itself; the better one where a step has been evaluated at two guidance scales.
-    own = sorted((e["overall"], e["step"]) for e in metrics.evaluations if not e.get("protocol"))
-    heldout = {step: overall for overall, step in own}
+    # Those of the run itself, at the scale that was best before: the better of two would favour runs that have two.
+    before = run / "evaluation" / "before.json"
+    scale = json.loads(before.read_text(encoding="utf-8")).get("best_guidance") if before.exists() else None
+    own = [e for e in metrics.evaluations if not e.get("protocol") and scale in (None, e.get("guidance"))]
+    heldout = {e["step"]: e["overall"] for e in own}
     rows, images, forwards, backwards, seconds = [], 0, 0, 0, 0.0
     for step in metrics.steps:
         images += step.get("images") or 0

@@ -17,13 +17,16 @@ def run(tmp_path):
     (folder / "evaluation").mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump({"seed": 3, "output_dir": "/home/me/run", "eval_before": "/b"}))
     for name in ("before", "after"):
-        (folder / "evaluation" / f"{name}.json").write_text(json.dumps({"seeds": [1, 2], "prompts": []}))
+        (folder / "evaluation" / f"{name}.json").write_text(
+            json.dumps({"seeds": [1, 2], "prompts": [], "best_guidance": 2.0})
+        )
     step = {"event": "step", "images": 8, "forward/rollout": 10, "forward/preflight": 7, "backward/train": 2,
             "seconds/rollout": 1.5, "reward/a/mean": 0.2, "reward/b/mean": 0.4}  # fmt: skip
-    evaluation = {"event": "evaluation", "overall": 0.5}
+    evaluation = {"event": "evaluation", "overall": 0.5, "guidance": 2.0}
     lines = [
         evaluation | {"step": 0, "protocol": "before"}, step | {"step": 1}, step | {"step": 2},
-        evaluation | {"step": 2, "overall": 0.6}, evaluation | {"step": 2, "overall": 0.9, "protocol": "after"},
+        evaluation | {"step": 2, "overall": 0.6}, evaluation | {"step": 2, "overall": 0.8, "guidance": 1.0},
+        evaluation | {"step": 2, "overall": 0.9, "protocol": "after"},
     ]  # fmt: skip
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
