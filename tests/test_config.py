@@ -26,8 +26,8 @@ reward_options reward_cache async_scoring max_failed_rewards
 max_train_steps per_device_train_batch_size learning_rate lr_scheduler lr_warmup_steps adam_beta1 adam_beta2
 adam_weight_decay adam_epsilon max_grad_norm max_skipped_steps ema_decay ema_update_every seed
 train_dataset eval_dataset max_train_samples max_eval_samples task_weights
-eval_steps eval_guidance_scales eval_num_inference_steps eval_images_per_prompt eval_rewards watchdog compare
-eval_before output_dir overwrite_output_dir run_name report_to tracker_project_name checkpointing_steps
+eval_steps eval_guidance_scales eval_num_inference_steps eval_images_per_prompt eval_images_per_scale eval_rewards
+watchdog compare eval_before output_dir overwrite_output_dir run_name report_to tracker_project_name checkpointing_steps
 checkpoints_total_limit resume_from_checkpoint preflight
 """.split()
 
@@ -196,6 +196,8 @@ def test_a_wrong_type_is_refused(key: str, value: Any, message: str) -> None:
         ({"report_to": ["tensorbord"]}, "valid: tensorboard, wandb"),
         ({"task_weights": {"colors": 0}}, "not all zero"),
         ({"eval_guidance_scales": []}, "name at least one guidance scale"),
+        ({"eval_images_per_scale": 5}, "must not exceed eval_images_per_prompt = 4"),
+        ({"eval_images_per_scale": 0}, "must be positive"),
         ({"compare": True, "eval_dataset": None}, "need held-out prompts"),
         ({"watchdog": "stop", "eval_rewards": ["jpeg"]}, "watchdog = stop needs eval_steps"),
         ({"watchdog": "stop", "eval_steps": 5, "eval_rewards": ["shapes"]}, "eval_rewards that are not trained"),

@@ -14,7 +14,7 @@ from diffalign.commands._tables import table
 from diffalign.data import Record, read_prompts
 
 HELP = "score a model on held-out prompts, or compare it with another evaluation"
-PROTOCOL: dict[str, Any] = {"num_inference_steps": 10, "images_per_prompt": 4, "seed": 0}
+PROTOCOL: dict[str, Any] = {"num_inference_steps": 10, "images_per_prompt": 4, "images_per_scale": None, "seed": 0}
 """What is used where neither an option nor the file of --against says otherwise."""
 GUIDANCE = (1.0, 2.0, 3.0, 5.0)
 REWARDS = ("shapes_strict", "shapes")
@@ -39,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--guidance_scales", nargs="+", type=float, metavar="FLOAT", help="the best counts [1 2 3 5]")
     group.add_argument("--num_inference_steps", type=positive, help="deterministic steps [10]")
     group.add_argument("--images_per_prompt", type=positive, help="images per prompt [4]")
+    group.add_argument(
+        "--images_per_scale", type=positive,
+        help="of these, how many choose the best scale, which alone is then measured on all [all]",
+    )  # fmt: skip
     group.add_argument("--seed", type=int, help="seed of the initial noise [0]")
     group.add_argument("--negative_prompt", default="", help="text of the unconditional branch")
     group.add_argument("--batch_size", type=positive, default=64, help="images per forward")
@@ -69,6 +73,8 @@ def protocol_of(args: argparse.Namespace, before: dict[str, Any] | None) -> dict
     other = before or {}
     chosen = {key: getattr(args, key) for key in PROTOCOL}
     protocol = {key: other.get(key, PROTOCOL[key]) if value is None else value for key, value in chosen.items()}
+    if args.images_per_scale is None and protocol["images_per_scale"] == other.get("images_per_prompt"):
+        protocol["images_per_scale"] = None  # the other evaluation measured every scale on all images
     scales = args.guidance_scales or [float(scale) for scale in other.get("guidance") or GUIDANCE]
     return protocol | {"guidance_scales": scales}
 
@@ -139,9 +145,11 @@ def scores_table(evaluation: dict[str, Any]) -> str:
     tasks = dict.fromkeys(task for one in guidance.values() for task in one["tasks"])
     rows = [["overall", *(_number(one["overall"]) for one in guidance.values())]]
     rows += [[task, *(_number(one["tasks"].get(task)) for one in guidance.values())] for task in tasks]
-    images = len(evaluation["prompts"]) * evaluation["images_per_prompt"]
-    caption = f"{evaluation['suite']}, {images} images a column, {evaluation['num_inference_steps']} steps"
-    return f"{table(['task', *heads], rows)}\n{caption}; * best guidance scale"
+    prompts, images = len(evaluation["prompts"]), evaluation["images_per_prompt"]
+    few = evaluation.get("images_per_scale", images)
+    starred = "* best guidance scale" + (f", {prompts * images} images" if few < images else "")
+    caption = f"{evaluation['suite']}, {prompts * few} images a column, {evaluation['num_inference_steps']} steps"
+    return f"{table(['task', *heads], rows)}\n{caption}; {starred}"
 
 
 def gains(before: dict[str, Any], after: dict[str, Any]) -> str:

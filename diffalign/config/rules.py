@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 POSITIVE = (
     "num_inference_steps num_generations prompts_per_rollout updates_per_rollout num_iterations max_train_steps "
     "per_device_train_batch_size learning_rate max_grad_norm advantage_clip epsilon epsilon_high lora_alpha "
-    "prefix_branches eval_images_per_prompt eval_num_inference_steps ema_update_every history_size history_min_count "
-    "resolution max_sequence_length max_train_samples max_eval_samples checkpoints_total_limit adam_epsilon "
-    "sde_window_every sde_window_stride train_timesteps nft_beta"
+    "prefix_branches eval_images_per_prompt eval_images_per_scale eval_num_inference_steps ema_update_every "
+    "history_size history_min_count resolution max_sequence_length max_train_samples max_eval_samples "
+    "checkpoints_total_limit adam_epsilon sde_window_every sde_window_stride train_timesteps nft_beta"
 ).split()
 NON_NEGATIVE = (
     "lora_r beta lr_warmup_steps eval_steps checkpointing_steps adam_weight_decay noise_level max_skipped_steps seed "
@@ -158,6 +158,11 @@ def _check_evaluation(config: RunConfig) -> None:
         raise ValueError(f"task_weights = {config.task_weights} must not be negative, and not all zero")
     if not config.eval_guidance_scales:
         raise ValueError("eval_guidance_scales is empty: name at least one guidance scale, for example [1.0, 3.0]")
+    if (config.eval_images_per_scale or 0) > config.eval_images_per_prompt:
+        raise ValueError(
+            f"eval_images_per_scale = {config.eval_images_per_scale} must not exceed eval_images_per_prompt = "
+            f"{config.eval_images_per_prompt}, of which it is a part"
+        )
     if config.eval_dataset is None and (config.compare or config.eval_steps):
         raise ValueError("compare and eval_steps need held-out prompts: set eval_dataset, or turn both off")
     if config.eval_before and not config.compare:

@@ -157,6 +157,9 @@ class RunConfig:
     eval_guidance_scales: list[float] = _key([1.0, 2.0, 3.0, 5.0], "before and after: the best of these is reported")
     eval_num_inference_steps: int | None = _key(None, "ODE steps of evaluation; default num_inference_steps")
     eval_images_per_prompt: int = _key(4, "images per held-out prompt")
+    eval_images_per_scale: int | None = _key(
+        None, "of these, how many choose the best guidance scale, which alone is then measured on all; default all"
+    )
     eval_rewards: list[str] = _key([], "held-out rewards: measured, never trained")
     watchdog: Literal["off", "flag", "stop"] = _key(
         "flag", "when eval_rewards part from what is trained (needs eval_steps): warn, or end the run"

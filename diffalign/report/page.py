@@ -74,9 +74,7 @@ def _sections(run: RunFolder) -> list[Markup | None]:
             "grid",
         ),
         _section("By task", _bootstrap_note(comparison), tables),
-        _section(
-            "Guidance", "Overall score on the held-out prompts; each model's best scale in bold.", [guidance_table(run)]
-        ),
+        _section("Guidance", _guidance_note(run), [guidance_table(run)]),
         _section("Pictures", "Held-out prompts, same starting noise before and after.", *_pictures(run)),
         _section("Ratio and clipping", _ratio_note(run), step_index_panels(metrics), "grid"),
         _section(
@@ -120,6 +118,15 @@ def _bootstrap_note(comparison: dict[str, Any] | None) -> str:
     text += f"bootstrap over prompts within tasks, {draws} draws. Overall is the mean of the tasks."
     dropped = comparison.get("dropped")
     return text + (f" {dropped} prompts could not be scored and are left out." if dropped else "")
+
+
+def _guidance_note(run: RunFolder) -> str:
+    """What is bold, and from how many images."""
+    text = "Overall score on the held-out prompts; each model's best scale in bold"
+    evaluation = run.after or run.before or {}
+    images, few = evaluation.get("images_per_prompt"), evaluation.get("images_per_scale")
+    chosen = few is not None and few != images
+    return text + (f", chosen on {few} images per prompt and measured on {images}." if chosen else ".")
 
 
 def _ratio_note(run: RunFolder) -> str:

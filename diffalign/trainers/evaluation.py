@@ -29,6 +29,7 @@ def evaluate_policy(
     guidance_scales: Sequence[float],
     num_inference_steps: int,
     images_per_prompt: int = 4,
+    images_per_scale: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
     negative_prompt: str = "",
@@ -47,6 +48,8 @@ def evaluate_policy(
         guidance_scales: scales to try.
         num_inference_steps: ODE steps.
         images_per_prompt: images per record.
+        images_per_scale: how many of them choose the scale, from the first on; the best scale is then measured on all.
+            None, or a single scale: all.
         batch_size: images per forward.
         seed: seed of the evaluation's initial noise; image j of record i has one seed whatever the model or scale.
         negative_prompt: text of the unconditional branch.
@@ -57,36 +60,52 @@ def evaluate_policy(
         JSON-ready: guidance -> overall and tasks, the best scale, and per prompt at that scale its score and rewards.
 
     Raises:
-        ValueError: no prompts or rewards, or a target that could not score anything.
+        ValueError: no prompts or rewards, more images to choose by than there are, or a target that could not score
+            anything.
     """
     if not records or not rewards:
         raise ValueError(f"evaluation needs prompts and rewards; got {len(records)} and {len(rewards)}")
-    target = next(iter(rewards))
-    rows = [record for record in records for _ in range(images_per_prompt)]
-    seeds = evaluation_seeds(seed, len(rows))
+    few = choosing_images(guidance_scales, images_per_prompt, images_per_scale)
+    if not 1 <= few <= images_per_prompt:
+        raise ValueError(f"images_per_scale = {few} must lie in 1..{images_per_prompt}, the images per prompt")
     world, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
-    # whole prompts, since some rewards compare the images of one
-    shares = [[r for r in range(len(rows)) if r // images_per_prompt % world == i] for i in range(world)]
-    own, own_seeds = [rows[r] for r in shares[rank]], [seeds[r] for r in shares[rank]]
-    tables, results = {}, {}
-    bar = tqdm(total=len(own) * len(guidance_scales), desc="evaluate", unit="image", disable=not progress)
-    for scale in guidance_scales:
+    share = range(rank, len(records), world)  # whole prompts, since some rewards compare the images of one
+    passes = len(guidance_scales) * few + (images_per_prompt if few < images_per_prompt else 0)
+    bar = tqdm(total=len(share) * passes, desc="evaluate", unit="image", disable=not progress)
+    seeds = evaluation_seeds(seed, len(records) * images_per_prompt)
+    target = next(iter(rewards))
+
+    def measured(scale: float, images: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """(records, images) scores by name at one scale, of the first images of each prompt; the target's table."""
         plan = evaluation_plan(policy.schedule(num_inference_steps), scale)
-        scores = _score_all(policy, plan, own, own_seeds, rewards, images_per_prompt, batch_size, negative_prompt, bar)
-        results[scale] = scores if world == 1 else _joined(scores, shares)
-        tables[scale] = _table(rows, results[scale][target])
+        rows = [records[i] for i in share for _ in range(images)]
+        own = [seeds[i * images_per_prompt + j] for i in share for j in range(images)]
+        scores = _score_all(policy, plan, rows, own, rewards, images, batch_size, negative_prompt, bar)
+        parts = {name: values.view(len(share), images) for name, values in scores.items()}
+        whole = parts if world == 1 else _joined(parts, len(records))
+        return whole, _table(records, whole[target])
+
+    results = {scale: measured(scale, few) for scale in guidance_scales}
+    best = max(guidance_scales, key=lambda scale: results[scale][1]["overall"])
+    if few < images_per_prompt:
+        results[best] = measured(best, images_per_prompt)
     bar.close()
-    best = max(guidance_scales, key=lambda scale: tables[scale]["overall"])
     return {
         "suite": target,
         "num_inference_steps": num_inference_steps,
         "images_per_prompt": images_per_prompt,
+        "images_per_scale": few,
         "seed": seed,
         "best_guidance": best,
-        "guidance": {str(float(scale)): tables[scale] for scale in guidance_scales},
-        "prompts": _per_prompt(records, results[best], target, images_per_prompt),
+        "guidance": {str(float(scale)): results[scale][1] for scale in guidance_scales},
+        "prompts": _per_prompt(records, results[best][0], target),
         "seeds": seeds,
     }
+
+
+def choosing_images(guidance_scales: Sequence[float], images_per_prompt: int, images_per_scale: int | None) -> int:
+    """How many images of a prompt choose the scale: all where nothing else is said, or nothing is to choose."""
+    return images_per_prompt if images_per_scale is None or len(guidance_scales) == 1 else images_per_scale
 
 
 def evaluation_seeds(seed: int, images: int) -> list[int]:
@@ -101,16 +120,17 @@ def decoded(trajectory: Trajectory) -> Tensor:
     return trajectory.images
 
 
-def _joined(scores: Mapping[str, Tensor], shares: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-    """The scores of all rows from those of each process."""
-    parts = gather_object([{name: values.tolist() for name, values in scores.items()}])
-    order = torch.tensor([row for share in shares for row in share]).argsort()
-    return {name: torch.tensor([value for part in parts for value in part[name]])[order] for name in scores}
+def _joined(parts: Mapping[str, Tensor], records: int) -> dict[str, Tensor]:
+    """(records, images) scores from the shares of all processes; process r of W has records r, r + W, ..."""
+    shares = gather_object([{name: values.tolist() for name, values in parts.items()}])
+    world = len(shares)
+    return {name: torch.tensor([shares[i % world][name][i // world] for i in range(records)]) for name in parts}
 
 
-def _table(rows: Sequence[Record], scores: Tensor) -> dict[str, Any]:
+def _table(records: Sequence[Record], scores: Tensor) -> dict[str, Any]:
     """Overall and tasks over the images that could be scored."""
-    scored = [(dict(r["metadata"]) | {"tag": _task(r)}, float(v)) for r, v in zip(rows, scores, strict=True) if v == v]
+    lines = [dict(record["metadata"]) | {"tag": _task(record)} for record in records]
+    scored = [(line, v) for line, own in zip(lines, scores.tolist(), strict=True) for v in own if v == v]
     if not scored:
         raise ValueError("the target reward could not score a single image; `diffalign rewards check NAME` says why")
     table = summary([line for line, _ in scored], [value for _, value in scored])
@@ -155,11 +175,9 @@ def _score_all(
     return {name: found.get(name, torch.empty(0)) for name in rewards}
 
 
-def _per_prompt(
-    records: Sequence[Record], scores: Mapping[str, Tensor], target: str, images: int
-) -> list[dict[str, Any]]:
+def _per_prompt(records: Sequence[Record], scores: Mapping[str, Tensor], target: str) -> list[dict[str, Any]]:
     """Means over the images of each prompt that could be scored, None (null in JSON) where none could."""
-    table = {name: values.view(-1, images).nanmean(1).tolist() for name, values in scores.items()}
+    table = {name: values.nanmean(1).tolist() for name, values in scores.items()}
     means = {name: [None if value != value else value for value in values] for name, values in table.items()}
     return [
         {

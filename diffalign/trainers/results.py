@@ -13,7 +13,7 @@ from diffalign.report import compare, headline, image_grid, write_card, write_re
 from diffalign.rewards.base import Reward
 from diffalign.sampling import noise_key, rollout
 from diffalign.trainers import setup
-from diffalign.trainers.evaluation import Record, decoded, evaluate_policy, evaluation_seeds
+from diffalign.trainers.evaluation import Record, choosing_images, decoded, evaluate_policy, evaluation_seeds
 from diffalign.trainers.plans import evaluation_plan
 from diffalign.trainers.watchdog import IMAGES
 
@@ -72,7 +72,7 @@ class Results:
         few = IMAGES if watch.active else 1
         images = few if alone else max(trainer.args.eval_images_per_prompt, few)
         for scale in dict.fromkeys([trainer.state.guidance or trained, trained]):
-            found = self._measure([scale], images, watch.measures if scale == trained else None)
+            found = self._measure([scale], images, measures=watch.measures if scale == trained else None)
             numbers = self._held_out_numbers(found) | self._costs()
             if trainer.accelerator.is_main_process:
                 if scale == trained:
@@ -126,8 +126,9 @@ class Results:
 
     def _evaluate(self, name: str) -> dict[str, Any]:
         trainer = self.trainer
-        found = self._measure(trainer.args.eval_guidance_scales, trainer.args.eval_images_per_prompt)
-        found |= {"step": trainer.state.step, "model": self._model, "negative_prompt": trainer.args.negative_prompt}
+        args = trainer.args
+        found = self._measure(args.eval_guidance_scales, args.eval_images_per_prompt, args.eval_images_per_scale)
+        found |= {"step": trainer.state.step, "model": self._model, "negative_prompt": args.negative_prompt}
         if trainer.accelerator.is_main_process:
             _write(trainer.folder / "evaluation" / f"{name}.json", found)
             self._pictures(name, found["best_guidance"])
@@ -154,6 +155,9 @@ class Results:
                 "rewards": list(self.trainer.eval_rewards),
                 "num_inference_steps": self.steps,
                 "images_per_prompt": args.eval_images_per_prompt,
+                "images_per_scale": choosing_images(
+                    args.eval_guidance_scales, args.eval_images_per_prompt, args.eval_images_per_scale
+                ),
                 "guidance": [str(float(scale)) for scale in args.eval_guidance_scales],
                 "prompts": [record["prompt"] for record in self.trainer.eval_records],
                 "seeds": evaluation_seeds(0, len(self.trainer.eval_records) * args.eval_images_per_prompt),
@@ -167,7 +171,11 @@ class Results:
         return dict(found)
 
     def _measure(
-        self, scales: list[float], images: int, measures: Mapping[str, Reward] | None = None
+        self,
+        scales: list[float],
+        images: int,
+        images_per_scale: int | None = None,
+        measures: Mapping[str, Reward] | None = None,
     ) -> dict[str, Any]:
         trainer = self.trainer
         with trainer.clock.phase("evaluation"):
@@ -178,6 +186,7 @@ class Results:
                 guidance_scales=scales,
                 num_inference_steps=self.steps,
                 images_per_prompt=images,
+                images_per_scale=images_per_scale,
                 batch_size=trainer.args.per_device_train_batch_size,
                 negative_prompt=trainer.args.negative_prompt,
                 progress=trainer.accelerator.is_main_process,
@@ -217,17 +226,22 @@ def same_question(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path
 
     Args:
         found: content of `evaluation/before.json` of another run.
-        asked: model (by name), negative prompt, rewards, steps, images per prompt, guidance scales, prompts and seeds.
+        asked: model (by name), negative prompt, rewards, steps, images per prompt and per scale, guidance scales,
+            prompts and seeds.
         path: where it came from.
 
     Raises:
         ValueError: one of them differs.
     """
-    given = dict(found) | {
-        "guidance": list(found.get("guidance", {})),
-        "prompts": [line["prompt"] for line in found.get("prompts", [])],
-        "rewards": [name for line in found.get("prompts", [])[:1] for name in line["rewards"]],
-    }
+    given = (
+        {"images_per_scale": found.get("images_per_prompt")}
+        | dict(found)
+        | {
+            "guidance": list(found.get("guidance", {})),
+            "prompts": [line["prompt"] for line in found.get("prompts", [])],
+            "rewards": [name for line in found.get("prompts", [])[:1] for name in line["rewards"]],
+        }
+    )
     for key, value in asked.items():
         if given.get(key) != value:
             shown = (

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 MAY_CHANGE = (
     "max_train_steps output_dir overwrite_output_dir run_name report_to tracker_project_name checkpointing_steps "
     "checkpoints_total_limit resume_from_checkpoint eval_steps eval_guidance_scales eval_num_inference_steps "
-    "eval_before eval_images_per_prompt eval_rewards eval_dataset max_eval_samples compare preflight "
-    "max_skipped_steps watchdog reward_options reward_cache async_scoring max_failed_rewards"
+    "eval_before eval_images_per_prompt eval_images_per_scale eval_rewards eval_dataset max_eval_samples compare "
+    "preflight max_skipped_steps watchdog reward_options reward_cache async_scoring max_failed_rewards"
 )
 CHANGEABLE = frozenset(MAY_CHANGE.split())
 """Keys that a resumed run may set anew; any other one would make it another run."""

@@ -86,6 +86,18 @@ def test_the_other_evaluation_sets_the_protocol(evaluate, tmp_path):
     assert "+0.00, 95% CI [" in outcome.out.splitlines()[-1]
 
 
+def test_few_images_may_choose_the_scale_and_the_table_says_so(evaluate, tmp_path):
+    few = (*FAST, "--images_per_scale", "1", "--output", tmp_path / "e.json")
+    outcome = evaluate(*few)
+    assert outcome.status == 0, outcome.err
+    assert "3 images a column, 2 steps; * best guidance scale, 6 images" in outcome.out
+    outcome = evaluate("--max_prompts", "3", "--against", tmp_path / "e.json", "--output", tmp_path / "f.json")
+    first, second = (read_evaluation(str(tmp_path / name)) for name in ("e.json", "f.json"))
+    assert (second["images_per_scale"], second["guidance"]) == (1, first["guidance"])
+    outcome = evaluate(*FAST, "--images_per_scale", "3")
+    assert outcome.status == 2 and "images_per_scale = 3 must lie in 1..2" in outcome.err
+
+
 def test_the_table_stars_the_best_scale_and_shows_gaps():
     lines = scores_table(evaluation(0.5)).splitlines()
     assert lines[0].split() == ["task", "g", "=", "1", "g", "=", "2*"]

@@ -69,6 +69,27 @@ def test_overall_is_the_mean_of_tasks_and_the_best_scale_has_the_highest(policy)
     assert worst["best_guidance"] == min(overall, key=overall.get)
 
 
+def test_a_few_images_choose_the_scale_and_all_measure_it(policy, monkeypatch):
+    drawn, real = [], evaluation.rollout
+    monkeypatch.setattr(evaluation, "rollout", lambda *args, **keys: drawn.append(list(args[3])) or real(*args, **keys))
+    scales = [1.0, 3.0, 8.0]
+    found = evaluate(policy, images_per_prompt=3, images_per_scale=1, guidance_scales=scales)
+    first = found["seeds"][::3]
+    assert drawn == [first, first, first, found["seeds"]]
+    whole = evaluate(policy, images_per_prompt=3, guidance_scales=scales)
+    best = str(found["best_guidance"])
+    assert found["guidance"][best] == whole["guidance"][best]
+    assert found["prompts"] == evaluate(policy, images_per_prompt=3, guidance_scales=[float(best)])["prompts"]
+    assert all(found["guidance"][scale] != whole["guidance"][scale] for scale in found["guidance"] if scale != best)
+    assert (found["images_per_scale"], whole["images_per_scale"]) == (1, 3)
+
+
+def test_one_scale_needs_no_choice_and_more_images_than_there_are_cannot_choose(policy):
+    assert evaluate(policy, images_per_scale=1, guidance_scales=[2.0])["images_per_scale"] == 2
+    with pytest.raises(ValueError, match=r"images_per_scale = 3 must lie in 1\.\.2"):
+        evaluate(policy, images_per_scale=3)
+
+
 def test_the_first_reward_is_the_target(policy):
     found = evaluate(policy, green, redness)
     assert found["suite"] == "green"

@@ -84,6 +84,7 @@ def test_an_evaluation_of_the_same_base_is_taken_over_and_another_is_refused(mak
     assert again.state.guidance == json.loads(before.read_text())["best_guidance"]
     for keys, named in (
         ({"eval_images_per_prompt": 3}, "images_per_prompt = 2, and this run 3"),
+        ({"eval_images_per_scale": 1}, "images_per_scale = 2, and this run 1"),
         ({"eval_guidance_scales": [1.0]}, "guidance"),
         ({"eval_num_inference_steps": 5}, "num_inference_steps"),
         ({"negative_prompt": "blue"}, "negative_prompt = '', and this run 'blue'"),
@@ -98,6 +99,15 @@ def test_an_evaluation_of_the_same_base_is_taken_over_and_another_is_refused(mak
         with pytest.raises(ValueError, match=named):
             keys = {"eval_before": str(before.parent / "changed.json"), "overwrite_output_dir": True}
             make(**COMPARE, name="refused", **keys).train()
+
+
+def test_a_run_chooses_the_scale_on_few_images_and_its_report_says_so(make, folder):
+    make(**COMPARE, eval_images_per_scale=1).train()
+    assert json.loads((folder / "evaluation" / "after.json").read_text())["images_per_scale"] == 1
+    assert "chosen on 1 images per prompt and measured on 2" in (folder / "report.html").read_text()
+    again = make(**COMPARE, name="again", eval_images_per_scale=1, eval_before=str(folder / "evaluation/before.json"))
+    again.train()
+    assert again.results.headline
 
 
 def test_a_process_that_is_not_the_main_one_measures_and_leaves_writing_to_it(make, monkeypatch):
