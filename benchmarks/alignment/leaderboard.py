@@ -37,9 +37,10 @@ evaluations (forward 1, backward 1 under LoRA; roll-outs and updates, not evalua
 their own best guidance scale out of 1 and 2 (at 3 and 5 the model is far below), with the same steps, the same initial
 noise, all held-out prompts and 4 images each; the score is the strict one, the trained reward the soft one. Scores are
 averaged over seeds prompt by prompt; the interval is a paired bootstrap over prompts, stratified by task, 2,000 draws.
-The last column is the largest fall of the held-out curve since its best. quickstart, three_early_steps (an earlier
-quickstart) and flow_grpo_long stand beside them with budgets, a reward and guidance scales of their own; quickstart
-also with five steps, at which the base scores less, and 8 images."""
+The last column is the largest fall of the held-out curve since its best. quickstart, second_of_five and
+three_early_steps (earlier quickstarts) and flow_grpo_long stand beside them with budgets, a reward and guidance scales
+of their own; quickstart also with 32 images, of which 4 choose the scale, and second_of_five with five steps, at which
+the base scores less, and 8 images."""
 
 
 def recipes() -> list[str]:
