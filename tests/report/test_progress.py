@@ -29,6 +29,23 @@ def test_held_out_score_has_one_line_per_guidance_scale():
     assert lines == {"guidance 1": [[0, 0.01], [5, 0.51]], "guidance 3": [[0, 0.03], [5, 0.53]]}
 
 
+def test_before_and_after_are_a_line_of_their_own_and_no_part_of_a_curve():
+    """They come from more images and other noise."""
+    curve = [evaluation(s, overall=0.1 * s, **{"task/colors": 0.1 * s}) for s in (0, 5)]
+    ends = [
+        evaluation(s, guidance, overall=score, protocol=name, **{"task/colors": score})
+        for name, s, guidance, score in (("before", 0, 3.0, 0.7), ("after", 5, 2.0, 0.9))
+    ]
+    metrics = Metrics(evaluations=[ends[0], *curve, ends[1]])
+    assert drawn(held_out_panel(metrics)) == {
+        "guidance 2": [[0, 0.0], [5, 0.5]],
+        "before and after": [[0, 0.7], [5, 0.9]],
+    }
+    assert drawn(task_panel(metrics)) == {"colors": [[0, 0.0], [5, 0.5]]}
+    assert list(drawn(held_out_panel(Metrics(evaluations=ends)))) == ["before and after"]
+    assert drawn(task_panel(Metrics(evaluations=ends[1:]))) == {"colors": [[5, 0.9]]}
+
+
 def test_no_evaluations_no_panels():
     metrics = Metrics(steps=steps(3, loss=1.0))
     assert held_out_panel(metrics) is None and task_panel(metrics) is None and reward_panels(metrics, []) == []
