@@ -72,7 +72,7 @@ class Results:
         few = IMAGES if watch.active else 1
         images = few if alone else max(trainer.args.eval_images_per_prompt, few)
         for scale in dict.fromkeys([trainer.state.guidance or trained, trained]):
-            found = self._measure([scale], images, measures=watch.measures if scale == trained else None)
+            found = self._measure([scale], images, watch.measures if scale == trained else None)
             numbers = self._held_out_numbers(found) | self._costs()
             if trainer.accelerator.is_main_process:
                 if scale == trained:
@@ -127,7 +127,9 @@ class Results:
     def _evaluate(self, name: str) -> dict[str, Any]:
         trainer = self.trainer
         args = trainer.args
-        found = self._measure(args.eval_guidance_scales, args.eval_images_per_prompt, args.eval_images_per_scale)
+        found = self._measure(
+            args.eval_guidance_scales, args.eval_images_per_prompt, images_per_scale=args.eval_images_per_scale
+        )
         found |= {"step": trainer.state.step, "model": self._model, "negative_prompt": args.negative_prompt}
         if trainer.accelerator.is_main_process:
             _write(trainer.folder / "evaluation" / f"{name}.json", found)
@@ -174,8 +176,8 @@ class Results:
         self,
         scales: list[float],
         images: int,
-        images_per_scale: int | None = None,
         measures: Mapping[str, Reward] | None = None,
+        images_per_scale: int | None = None,
     ) -> dict[str, Any]:
         trainer = self.trainer
         with trainer.clock.phase("evaluation"):
