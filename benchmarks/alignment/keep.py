@@ -19,10 +19,10 @@ COLUMNS = ["step", "images", "forwards", "backwards", "seconds", "reward", "zero
 def curve(run: Path) -> list[dict[str, object]]:
     """One row per optimisation step; costs are cumulative."""
     metrics = read_metrics(run / "metrics.jsonl")
-    # Those of the run itself, at the scale that was best before: the better of two would favour runs that have two.
+    # At the scale that was best before: the better of two would favour runs that have two.
     before = run / "evaluation" / "before.json"
     scale = json.loads(before.read_text(encoding="utf-8")).get("best_guidance") if before.exists() else None
-    own = [e for e in metrics.evaluations if not e.get("protocol") and scale in (None, e.get("guidance"))]
+    own = [e for e in metrics.on_the_way if scale in (None, e.get("guidance"))]
     heldout = {e["step"]: e["overall"] for e in own}
     rows, images, forwards, backwards, seconds = [], 0, 0, 0, 0.0
     for step in metrics.steps:

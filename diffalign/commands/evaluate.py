@@ -73,8 +73,6 @@ def protocol_of(args: argparse.Namespace, before: dict[str, Any] | None) -> dict
     other = before or {}
     chosen = {key: getattr(args, key) for key in PROTOCOL}
     protocol = {key: other.get(key, PROTOCOL[key]) if value is None else value for key, value in chosen.items()}
-    if args.images_per_scale is None and protocol["images_per_scale"] == other.get("images_per_prompt"):
-        protocol["images_per_scale"] = None  # the other evaluation measured every scale on all images
     scales = args.guidance_scales or [float(scale) for scale in other.get("guidance") or GUIDANCE]
     return protocol | {"guidance_scales": scales}
 

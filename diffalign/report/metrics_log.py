@@ -39,6 +39,11 @@ class Metrics:
     warnings: list[Row] = field(default_factory=list)
     skipped: int = 0
 
+    @property
+    def on_the_way(self) -> list[Row]:
+        """Evaluations while training, without those before and after, which are drawn from other images."""
+        return [row for row in self.evaluations if not row.get("protocol")]
+
     @cached_property
     def step_keys(self) -> list[str]:
         """Keys of all step rows, in order of appearance."""

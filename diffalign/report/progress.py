@@ -29,9 +29,8 @@ def held_out_panel(metrics: Metrics) -> Markup | None:
     One line per guidance scale, and one of its own for before and after: these are drawn from more images, with other
     noise, and joined to a curve they would look like a jump at its end.
     """
-    curve = _curve(metrics)
-    scales = dict.fromkeys(row.get("guidance") for row in curve)
-    rows = {_scale_name(scale): [row for row in curve if row.get("guidance") == scale] for scale in scales}
+    scales = dict.fromkeys(row.get("guidance") for row in metrics.on_the_way)
+    rows = {_scale_name(scale): [row for row in metrics.on_the_way if row.get("guidance") == scale] for scale in scales}
     rows["before and after"] = [row for row in metrics.evaluations if row.get("protocol")]
     points = {name: series(some, "overall") for name, some in rows.items()}
     drawn = ((name, some) for name, some in points.items() if some)
@@ -103,15 +102,10 @@ def _held_out(metrics: Metrics, key: str) -> list[Line]:
 
 def _main_scale(metrics: Metrics) -> list[dict[str, Any]]:
     """Evaluations at the guidance scale that was measured most often: scores at two scales are not one curve."""
-    rows = _curve(metrics) or metrics.evaluations
+    rows = metrics.on_the_way or metrics.evaluations
     counts = Counter(row.get("guidance") for row in rows)
     scale = counts.most_common(1)[0][0] if counts else None
     return [row for row in rows if row.get("guidance") == scale]
-
-
-def _curve(metrics: Metrics) -> list[dict[str, Any]]:
-    """Evaluations of the run itself, without those before and after."""
-    return [row for row in metrics.evaluations if not row.get("protocol")]
 
 
 def _scale_name(scale: float | None) -> str:

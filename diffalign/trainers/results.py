@@ -235,15 +235,12 @@ def same_question(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path
     Raises:
         ValueError: one of them differs.
     """
-    given = (
-        {"images_per_scale": found.get("images_per_prompt")}
-        | dict(found)
-        | {
-            "guidance": list(found.get("guidance", {})),
-            "prompts": [line["prompt"] for line in found.get("prompts", [])],
-            "rewards": [name for line in found.get("prompts", [])[:1] for name in line["rewards"]],
-        }
-    )
+    given = dict(found) | {
+        "images_per_scale": found.get("images_per_scale", found.get("images_per_prompt")),
+        "guidance": list(found.get("guidance", {})),
+        "prompts": [line["prompt"] for line in found.get("prompts", [])],
+        "rewards": [name for line in found.get("prompts", [])[:1] for name in line["rewards"]],
+    }
     for key, value in asked.items():
         if given.get(key) != value:
             shown = (
