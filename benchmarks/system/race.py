@@ -80,7 +80,7 @@ def gradients(trainer: PolicyGradientTrainer) -> torch.Tensor:
 def ours_train(trainer: PolicyGradientTrainer, batch: Any) -> None:
     """The backward passes of one update."""
     feedback = trainer.feedback(batch)
-    chunk = torch.arange(batch.draw.samples)
+    chunk = torch.arange(batch.spec.samples)
     for micro in batch.mine.values():
         for loss in trainer.losses(batch, micro, feedback, chunk):
             loss.backward()
@@ -88,7 +88,7 @@ def ours_train(trainer: PolicyGradientTrainer, batch: Any) -> None:
 
 def literal_rollout(trainer: PolicyGradientTrainer, batch: Any) -> list[Sample]:
     """The same samples one by one."""
-    listed = batch.draw
+    listed = batch.spec
     return [
         roll_out(trainer.policy, record["prompt"], seed, branch, trainer.args.seed, STEPS, A)
         for record, seed, branch in zip(listed.sample_records, listed.seeds, listed.branches, strict=True)
@@ -108,7 +108,7 @@ def check_same(trainer: PolicyGradientTrainer) -> tuple[Any, list[Sample]]:
     samples = literal_rollout(trainer, batch)
     final = torch.zeros(len(samples), *trainer.policy.latent_shape)
     for micro in batch.mine.values():
-        final[micro.rows] = micro.trajectory.final
+        final[micro.rows] = micro.trajectory.x
     worst = float((final - torch.cat([s.states[-1] for s in samples])).abs().max())
     ours_train(trainer, batch)
     mine = gradients(trainer)

@@ -7,7 +7,7 @@ from diffalign.models.stable_diffusion import StableDiffusionAdapter
 from diffalign.models.stable_diffusion_3 import StableDiffusion3Adapter
 from diffalign.models.trainable import (
     Reference,
-    Shadow,
+    WeightCopy,
     add_lora,
     has_lora,
     load_lora,
@@ -23,7 +23,7 @@ __all__ = [
     "Adapter",
     "Meter",
     "Reference",
-    "Shadow",
+    "WeightCopy",
     "StableDiffusion3Adapter",
     "StableDiffusionAdapter",
     "adapt",

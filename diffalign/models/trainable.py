@@ -138,7 +138,7 @@ class Reference:
             load_trainable_state(self.adapter, trained)
 
 
-class Shadow:
+class WeightCopy:
     """A second set of the trained weights: the policy that sampled, or an average of past ones.
 
     Works alike for a LoRA (where it is a second adapter's worth of memory) and for all weights.
@@ -149,7 +149,7 @@ class Shadow:
 
     def __init__(self, adapter: Adapter) -> None:
         self.parameters = trainable_parameters(adapter)
-        self.held = [p.detach().clone() for p in self.parameters]
+        self.weights = [p.detach().clone() for p in self.parameters]
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -166,21 +166,21 @@ class Shadow:
 
     def _exchange(self) -> None:
         for i, parameter in enumerate(self.parameters):
-            parameter.data, self.held[i] = self.held[i], parameter.data
+            parameter.data, self.weights[i] = self.weights[i], parameter.data
 
     @torch.no_grad()
     def average(self, decay: float) -> None:
         """``shadow <- decay shadow + (1 - decay) policy``; decay 0 copies."""
-        for held, parameter in zip(self.held, self.parameters, strict=True):
-            held.mul_(decay).add_(parameter.detach(), alpha=1 - decay)
+        for kept, parameter in zip(self.weights, self.parameters, strict=True):
+            kept.mul_(decay).add_(parameter.detach(), alpha=1 - decay)
 
-    def unmoved(self) -> bool:
+    def equals_policy(self) -> bool:
         """True while the policy has the shadow's very weights, as after `average(0)`."""
-        return all(torch.equal(held, p) for held, p in zip(self.held, self.parameters, strict=True))
+        return all(torch.equal(kept, p) for kept, p in zip(self.weights, self.parameters, strict=True))
 
     def state_dict(self) -> list[Tensor]:
         """CPU copies of the shadow's weights."""
-        return [held.detach().cpu().clone() for held in self.held]
+        return [kept.detach().cpu().clone() for kept in self.weights]
 
     @torch.no_grad()
     def load_state_dict(self, state: Sequence[Tensor]) -> None:
@@ -189,10 +189,12 @@ class Shadow:
         Raises:
             ValueError: another number of weights, or other shapes.
         """
-        if [tuple(t.shape) for t in state] != [tuple(held.shape) for held in self.held]:
-            raise ValueError(f"the saved old policy has {len(state)} weights that do not fit the {len(self.held)} here")
-        for held, saved in zip(self.held, state, strict=True):
-            held.copy_(saved)
+        if [tuple(t.shape) for t in state] != [tuple(kept.shape) for kept in self.weights]:
+            raise ValueError(
+                f"the saved old policy has {len(state)} weights that do not fit the {len(self.weights)} here"
+            )
+        for kept, saved in zip(self.weights, state, strict=True):
+            kept.copy_(saved)
 
 
 def save_trained(adapter: Adapter, folder: str | Path) -> Path:

@@ -58,7 +58,7 @@ def rollout(
     previous: Tensor | None = None
     for k in plan.steps:
         with torch.set_grad_enabled(plan.grad[k]):
-            output = predict_at(policy, trajectory, k, trajectory.final)  # copies share it
+            output = predict_at(policy, trajectory, k, trajectory.x)  # copies share it
             output = _copies(output, plan.fork[k])
             previous = None if previous is None else _copies(previous, plan.fork[k])
             trajectory = trajectory.forked(plan.fork[k])
@@ -67,7 +67,7 @@ def rollout(
         previous = out.x0_hat
     if decode:
         with torch.set_grad_enabled(any(plan.grad)):
-            trajectory = replace(trajectory, images=policy.decode(trajectory.final))
+            trajectory = replace(trajectory, images=policy.decode(trajectory.x))
     return trajectory
 
 
@@ -126,7 +126,7 @@ def _begin(
         parent=torch.full((len(prompts),), -1),
         origin=torch.arange(len(prompts)),
         init_noise=x.detach().to(policy.device),
-        final=x.to(policy.device),
+        x=x.to(policy.device),
     )
 
 
@@ -189,7 +189,7 @@ def _advance(
     run_seed: int,
     previous: Tensor | None,
 ) -> StepOut:
-    plan, x = trajectory.plan, trajectory.final
+    plan, x = trajectory.plan, trajectory.x
     fresh = None
     if bool(plan.dynamics.c[k] > 0):
         keys = trajectory.seeds.tolist(), trajectory.branch.tolist()
@@ -201,11 +201,11 @@ def _note(trajectory: Trajectory, k: int, out: StepOut, keep_means: bool) -> Tra
     """The trajectory after step k; recorded tensors carry no graph."""
     states, log_probs, means = dict(trajectory.states), dict(trajectory.log_probs), dict(trajectory.means)
     if trajectory.plan.record[k]:
-        states[k], states[k + 1] = trajectory.final.detach(), out.next_x.detach()
+        states[k], states[k + 1] = trajectory.x.detach(), out.next_x.detach()
         log_probs[k] = None if out.log_prob is None else out.log_prob.detach()
         if keep_means:
             means[k] = out.mean.detach()
-    return replace(trajectory, final=out.next_x, x0_hat=out.x0_hat, states=states, log_probs=log_probs, means=means)
+    return replace(trajectory, x=out.next_x, x0_hat=out.x0_hat, states=states, log_probs=log_probs, means=means)
 
 
 def _state(trajectory: Trajectory, k: int) -> Tensor:

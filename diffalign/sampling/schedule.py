@@ -89,7 +89,7 @@ def shifted_sigmas(num_steps: int, shift: float = 1.0) -> Tensor:
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
-def compressed(schedule: Schedule, after: int, fraction: float) -> Schedule:
+def skip_tail_steps(schedule: Schedule, after: int, fraction: float) -> Schedule:
     """The same levels up to step `after`, and only a fraction of the steps that follow (MixGRPO-Flash, 2507.21802).
 
     The levels that stay are spread evenly over those that were there, and the last one always stays: released code

@@ -26,7 +26,7 @@ class Trajectory:
         parent: (B,) long, row of the batch before the last fork, -1 if there was none.
         origin: (B,) long, row of the batch at plan.start.
         init_noise: (B, C, H, W) latent at plan.start.
-        final: (B, C, H, W) latent after the last executed step.
+        x: (B, ...) latent after the last executed step.
         x0_hat: (B, C, H, W) clean prediction of the last executed step.
         states: step index k -> (B, C, H, W) state before step k, in storage dtype.
         log_probs: step index k -> (B,) mean log-density of the recorded step, None where it is deterministic.
@@ -44,7 +44,7 @@ class Trajectory:
     parent: Tensor
     origin: Tensor
     init_noise: Tensor
-    final: Tensor
+    x: Tensor
     x0_hat: Tensor | None = None
     states: dict[int, Tensor] = field(default_factory=dict)
     log_probs: dict[int, Tensor | None] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Trajectory:
             parent=taken(self.parent),
             origin=taken(self.origin),
             init_noise=taken(self.init_noise),
-            final=taken(self.final),
+            x=taken(self.x),
             x0_hat=None if self.x0_hat is None else taken(self.x0_hat),
             states={k: taken(v) for k, v in self.states.items()},
             log_probs={k: None if v is None else taken(v) for k, v in self.log_probs.items()},
@@ -121,6 +121,6 @@ class Trajectory:
         if copies == 1:
             return self
         rows = torch.arange(self.batch).repeat_interleave(copies)
-        twig = torch.arange(copies).repeat(self.batch)
+        copy_index = torch.arange(copies).repeat(self.batch)
         spread = self.select(rows)
-        return replace(spread, branch=spread.branch * copies + twig, parent=rows)
+        return replace(spread, branch=spread.branch * copies + copy_index, parent=rows)

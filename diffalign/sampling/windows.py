@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-Dwell = Callable[[int, int, int], int]
+WindowSchedule = Callable[[int, int, int], int]
 """(position, T, every) -> iterations at this position, at least 1."""
 
 DECAY_RATE = 0.1
@@ -30,25 +30,27 @@ def window(total: int, start: int, size: int) -> torch.Tensor:
     return (k >= start) & (k < start + size)
 
 
-def constant_dwell(position: int, total: int, every: int) -> int:
+def constant_window(position: int, total: int, every: int) -> int:
     """`every` iterations at each position (MixGRPO's "progressive")."""
     return every
 
 
-def linear_dwell(position: int, total: int, every: int) -> int:
+def linear_window(position: int, total: int, every: int) -> int:
     """From `every` at the first step down to a quarter of it at the last (MixGRPO's "decay")."""
     least = max(1, every // 4)
     progress = position / max(total - 1, 1)
     return max(least, int(every * (1 - progress) + least * progress))
 
 
-def exponential_dwell(position: int, total: int, every: int) -> int:
+def exponential_window(position: int, total: int, every: int) -> int:
     """`every` in the first half, then falling by a tenth per step (MixGRPO's "exp_decay": step 13 of 25 on)."""
     late = max(0, position - math.ceil(total / 2))
     return math.ceil(every * math.exp(-DECAY_RATE * late))
 
 
-def dwelling(iteration: int, positions: Sequence[int], total: int, every: int, dwell: Dwell = constant_dwell) -> int:
+def window_position(
+    iteration: int, positions: Sequence[int], total: int, every: int, dwell: WindowSchedule = constant_window
+) -> int:
     """The position at an iteration.
 
     Args:
@@ -92,4 +94,4 @@ def progressive_start(iteration: int, total: int, size: int, *, every: int = 25,
     """
     if not 1 <= size < total:
         raise ValueError(f"a window of {size} steps does not fit in the first {total - 1} of {total} steps")
-    return dwelling(iteration, range(0, total - size, stride), total, every)
+    return window_position(iteration, range(0, total - size, stride), total, every)

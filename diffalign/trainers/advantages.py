@@ -92,7 +92,7 @@ class AdvantageTrainer(BaseTrainer):
 
     def _groups(self, batch: Batch, values: Tensor) -> Tensor:
         """(N,) -> one row per group: the images of a prompt, or the branches of one x_T."""
-        copies = batch.draw.copies
+        copies = batch.spec.copies
         by_seed = self.args.group_by == "seed" and copies > 1  # else all images of a prompt have one x_T
         return values.view(-1, copies) if by_seed else batch.by_group(values)
 
@@ -104,10 +104,10 @@ class AdvantageTrainer(BaseTrainer):
 
     def _running(self, batch: Batch, columns: dict[str, tuple[Tensor, float]]) -> Tensor:
         """DDPO's per-prompt statistics, on the weighted sum or on each reward."""
-        prompts = [str(record["prompt"]) for record in batch.draw.sample_records]
+        prompts = [str(record["prompt"]) for record in batch.spec.sample_records]
         if self.args.multi_objective_aggregation == "sum_then_normalize":
             columns = {"sum": (torch.stack([weight * values for values, weight in columns.values()]).sum(0), 1.0)}
-        total = torch.zeros(batch.draw.samples)
+        total = torch.zeros(batch.spec.samples)
         for name, (values, weight) in columns.items():
             history, advantages = running_advantage(
                 self.state.history.get(name, {}),

@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from diffalign.losses import forward_process, policy
-from diffalign.models import Shadow
+from diffalign.models import WeightCopy
 from diffalign.sampling import Trajectory
 from diffalign.trainers.advantages import Advantages
 from diffalign.trainers.batch import Batch
-from diffalign.trainers.forward_process import ForwardProcessTrainer, Point
+from diffalign.trainers.forward_process import ForwardProcessTrainer, NoisedSample
 
 MATCHING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "uniform": forward_process.uniform_matching,
@@ -33,7 +33,7 @@ class AWMTrainer(ForwardProcessTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._sampled = Shadow(self.policy) if self.steps_per_rollout > 1 else None
+        self._sampled = WeightCopy(self.policy) if self.steps_per_rollout > 1 else None
 
     @property
     def _needs_reward(self) -> bool:
@@ -45,13 +45,13 @@ class AWMTrainer(ForwardProcessTrainer):
             self._sampled.average(0.0)
         return super().feedback(batch)
 
-    def _before(self, trajectory: Trajectory, point: Point, old: Tensor | None) -> Tensor | None:
+    def _before(self, trajectory: Trajectory, point: NoisedSample, old: Tensor | None) -> Tensor | None:
         if self._sampled is None or self.state.step % self.steps_per_rollout == 0:
             return None
-        return self._elsewhere(self._sampled, trajectory, point, "old")
+        return self._predict_with(self._sampled, trajectory, point, "old")
 
     def objective(
-        self, value: Tensor, before: Tensor | None, point: Point, advantages: Tensor
+        self, value: Tensor, before: Tensor | None, point: NoisedSample, advantages: Tensor
     ) -> tuple[Tensor, Tensor]:
         """PPO's clip on the ratio of matching errors."""
         matching = MATCHING[self.args.awm_weighting]

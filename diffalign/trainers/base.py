@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from diffalign.config import RunConfig, check_ranges, save_config
 from diffalign.data.prompts import read_prompts
-from diffalign.models import Adapter, Reference, Shadow, adapt, load_policy, trainable_parameters
+from diffalign.models import Adapter, Reference, WeightCopy, adapt, load_policy, trainable_parameters
 from diffalign.rewards import Pending
 from diffalign.sampling import StepPlan, rollout
 from diffalign.trainers import setup, trained
@@ -23,13 +23,13 @@ from diffalign.trainers.batch import Batch, MicroBatch
 from diffalign.trainers.checkpoints import find_checkpoint
 from diffalign.trainers.checks import Check
 from diffalign.trainers.clock import Clock
-from diffalign.trainers.draw import Draw, draw
 from diffalign.trainers.embeddings import embed_all
 from diffalign.trainers.interrupt import StopRequest, graceful_interrupt, stopping
 from diffalign.trainers.optimisation import Optimisation
 from diffalign.trainers.preflight import require
 from diffalign.trainers.results import Results
 from diffalign.trainers.reward_flow import RewardFlow, combination
+from diffalign.trainers.rollout_spec import RolloutSpec, sample_spec
 from diffalign.trainers.run_lock import FailureOfOne, run_lock
 from diffalign.trainers.run_log import RunLog
 from diffalign.trainers.skips import skipped
@@ -69,7 +69,7 @@ class BaseTrainer(ABC):
         eval_dataset: Sequence[Any] | None = None,
         peft_config: Any = None,
     ) -> None:
-        self.args = setup.described(args or RunConfig(), model, reward_funcs)
+        self.args = setup.with_names(args or RunConfig(), model, reward_funcs)
         check_ranges(self.args)
         setup.check_trackers(self.args.report_to)
         self.records = setup.records(read_prompts, train_dataset, self.args.train_dataset, self.args.max_train_samples)
@@ -96,7 +96,7 @@ class BaseTrainer(ABC):
         self.total_steps = rollouts * self.steps_per_rollout
         self.optimisation = Optimisation(self.parameters, self.args, self.total_steps, self.accelerator)
         self.ema = trained.make_ema(self.parameters, self.args)
-        self.old = Shadow(self.policy) if self.samples_with_old or self.args.beta_old > 0 else None
+        self.old = WeightCopy(self.policy) if self.samples_with_old or self.args.beta_old > 0 else None
         self.state = TrainerState()
         self.clock = Clock()
         self.folder = Path(self.args.output_dir)
@@ -171,7 +171,7 @@ class BaseTrainer(ABC):
             batch = self.collect(self.state.rollout)
             if self.state.rollout == 0:
                 self._before_the_first_update(batch)
-            self.flow.bear(batch)
+            self.flow.check_failure_rate(batch)
             self.update(batch, bar)
             self.state.rollout += 1
             number = self._between(request)
@@ -181,7 +181,7 @@ class BaseTrainer(ABC):
 
     def collect(self, index: int) -> Batch:
         """Roll out and score the samples of roll-out `index`; changes nothing."""
-        listed, plan = draw(self.args, self.records, index), self.plan(index)
+        listed, plan = sample_spec(self.args, self.records, index), self.plan(index)
         updates = listed.micro_batches(self.args.per_device_train_batch_size, self.args.updates_per_rollout)
         pieces = [roots for update in updates for roots in update]
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -200,11 +200,11 @@ class BaseTrainer(ABC):
     def update(self, batch: Batch, bar: Any = None) -> None:
         """Every optimiser step that the samples of a roll-out are good for."""
         feedback = self.feedback(batch)
-        updates = batch.draw.micro_batches(self.args.per_device_train_batch_size, self.args.updates_per_rollout)
+        updates = batch.spec.micro_batches(self.args.per_device_train_batch_size, self.args.updates_per_rollout)
         for _ in range(self.args.num_iterations):
             first = 0
             for pieces in updates:
-                numbers, chunk = range(first, first + len(pieces)), batch.draw.sample_rows(torch.cat(pieces))
+                numbers, chunk = range(first, first + len(pieces)), batch.spec.sample_rows(torch.cat(pieces))
                 self._update_once(batch, feedback, numbers, chunk)
                 first += len(pieces)
                 if bar is not None:
@@ -222,7 +222,7 @@ class BaseTrainer(ABC):
                     for loss in self.losses(batch, batch.mine[number], feedback, chunk):
                         self.optimisation.backward(loss)
             rate = self.optimisation.learning_rate
-            result = self.optimisation.step() if usable else self.optimisation.nothing()
+            result = self.optimisation.step() if usable else self.optimisation.skip_step()
         self.state.step += 1
         if not result.made:
             skipped(self, result, batch)
@@ -234,7 +234,7 @@ class BaseTrainer(ABC):
 
     # --- pieces of the loop ------------------------------------------------------------------------------------------
 
-    def _roll_out(self, listed: Draw, plan: StepPlan, roots: Tensor) -> MicroBatch:
+    def _roll_out(self, listed: RolloutSpec, plan: StepPlan, roots: Tensor) -> MicroBatch:
         records = [listed.records[int(i)] for i in listed.record_of[roots]]
         trajectory = rollout(
             self.policy,
@@ -267,7 +267,7 @@ class BaseTrainer(ABC):
         if self._due(self.args.eval_steps) and self.eval_records:
             with self.averaged():
                 self.results.evaluate_now()
-            self.ended = setup.anywhere(self.accelerator, self.watchdog.stop)
+            self.ended = setup.any_process(self.accelerator, self.watchdog.stop)
         stop = setup.agreed_stop(self.accelerator, request.number)
         last = self.state.step >= self.total_steps or self.ended
         if stop or last or self._due(self.args.checkpointing_steps):
@@ -285,7 +285,7 @@ class BaseTrainer(ABC):
         counts = self.policy.meter.drain()
         fresh = any(name.endswith("/rollout") for name in counts)
         counts = setup.summed(self.accelerator, counts)
-        return {"images": batch.draw.samples if fresh else 0} | counts | self.clock.drain()
+        return {"images": batch.spec.samples if fresh else 0} | counts | self.clock.drain()
 
     # --- beginning and end -------------------------------------------------------------------------------------------
 
@@ -353,7 +353,7 @@ class BaseTrainer(ABC):
         return policy
 
     def _steps_per_rollout(self) -> int:
-        roots = len(draw(self.args, self.records, 0).seeds)
+        roots = len(sample_spec(self.args, self.records, 0).seeds)
         if self.args.updates_per_rollout > roots:
             raise ValueError(
                 f"updates_per_rollout = {self.args.updates_per_rollout}, but a roll-out has only {roots} trajectories "

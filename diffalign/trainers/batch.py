@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from diffalign.sampling import StepPlan, Trajectory
-from diffalign.trainers.draw import Draw
+from diffalign.trainers.rollout_spec import RolloutSpec
 
 
 @dataclass(frozen=True)
@@ -30,23 +30,23 @@ class Batch:
     """One roll-out.
 
     Attributes:
-        draw: the global list.
+        spec: the global list.
         plan: what the sampler did.
         mine: micro-batch number -> micro-batch, those of this process.
         rewards: name -> (N,) fp32, the same on every process; NaN = could not be scored.
     """
 
-    draw: Draw
+    spec: RolloutSpec
     plan: StepPlan
     mine: dict[int, MicroBatch]
     rewards: dict[str, Tensor]
 
     def by_group(self, values: Tensor) -> Tensor:
         """(N,) -> (P, G): one row per prompt."""
-        return values.view(len(self.draw.records), -1)
+        return values.view(len(self.spec.records), -1)
 
 
-def share(accelerator: Accelerator, values: Tensor, rows: Tensor, total: int) -> Tensor:
+def gather_rows(accelerator: Accelerator, values: Tensor, rows: Tensor, total: int) -> Tensor:
     """(total, ...) tensor, equal on every process, from each process's own rows (n, ...); every row has one owner."""
     out = torch.zeros((total, *values.shape[1:]), dtype=values.dtype, device=accelerator.device)
     out[rows.to(out.device)] = values.to(out.device)

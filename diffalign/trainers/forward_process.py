@@ -24,14 +24,14 @@ from diffalign.losses import latent_mean, velocity_kl
 from diffalign.sampling import StepPlan, Trajectory, noise_key, noised, step_noise
 from diffalign.sampling.forward_process import denoise
 from diffalign.trainers.advantages import AdvantageTrainer
-from diffalign.trainers.batch import Batch, MicroBatch, share
+from diffalign.trainers.batch import Batch, MicroBatch, gather_rows
 from diffalign.trainers.checks import Check, kl_has_gradient, no_dropout
 from diffalign.trainers.distilled import sign_of_distillation
-from diffalign.trainers.draw import FORWARD, levels
 from diffalign.trainers.plans import sampling_plan
+from diffalign.trainers.rollout_spec import FORWARD, levels
 
 
-class Point(NamedTuple):
+class NoisedSample(NamedTuple):
     """Samples at the level where they are trained.
 
     Attributes:
@@ -79,19 +79,19 @@ class ForwardProcessTrainer(AdvantageTrainer):
         if not bool(valid.any()) or (self._needs_reward and not bool(advantages.any())):
             return  # exactly zero gradient
         trajectory = micro.trajectory
-        device = trajectory.final.device
+        device = trajectory.x.device
         advantages, valid = advantages.to(device), valid.to(device)
         chosen = levels(self.args, self.state.step, trajectory.seeds.tolist(), trajectory.branch.tolist())
         share_of_term = 1 / (max(int(feedback.valid[chunk].sum()), 1) * chosen.shape[1])
-        unmoved = self.old is not None and self.old.unmoved()  # then its prediction is the policy's own
+        same = self.old is not None and self.old.equals_policy()  # then its prediction is the policy's own
         for draw in range(chosen.shape[1]):
             point = self._point(trajectory, chosen[:, draw], draw)
             # First the other policies: they exchange weights, which an open graph would not survive.
-            reference = self._elsewhere(self.reference, trajectory, point) if self.args.beta else None
-            old = None if self.old is None or unmoved else self._elsewhere(self.old, trajectory, point)
+            reference = self._predict_with(self.reference, trajectory, point) if self.args.beta else None
+            old = None if self.old is None or same else self._predict_with(self.old, trajectory, point)
             before = self._before(trajectory, point, old)
             value = denoise(self.policy, trajectory, point.k, point.x)
-            if unmoved:
+            if same:
                 old = value.detach()
                 before = old if before is None else before
             terms, log_ratio = self.objective(value, before, point, advantages)
@@ -104,7 +104,7 @@ class ForwardProcessTrainer(AdvantageTrainer):
 
     @abstractmethod
     def objective(
-        self, value: Tensor, before: Tensor | None, point: Point, advantages: Tensor
+        self, value: Tensor, before: Tensor | None, point: NoisedSample, advantages: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(B,) terms to minimise, and (B,) log-ratios for the log (0 where there are none).
 
@@ -120,29 +120,33 @@ class ForwardProcessTrainer(AdvantageTrainer):
         """True when samples of advantage 0 have no gradient."""
         return False
 
-    def _before(self, trajectory: Trajectory, point: Point, old: Tensor | None) -> Tensor | None:
+    def _before(self, trajectory: Trajectory, point: NoisedSample, old: Tensor | None) -> Tensor | None:
         """Velocity of the weights that sampled; None where they are the policy's own."""
         return old
 
-    def _point(self, trajectory: Trajectory, k: Tensor, draw: int) -> Point:
+    def _point(self, trajectory: Trajectory, k: Tensor, draw: int) -> NoisedSample:
         schedule = trajectory.plan.dynamics.schedule
-        x0 = trajectory.final.float()
+        x0 = trajectory.x.float()
         key = noise_key(self.args.seed, FORWARD, self.state.step)
         shape = tuple(x0.shape[1:])
         noise = step_noise(shape, trajectory.seeds.tolist(), trajectory.branch.tolist(), draw, key).to(x0.device)
-        return Point(k, schedule.sigma[k].to(x0), x0, noise, noised(schedule, k, x0, noise))
+        return NoisedSample(k, schedule.sigma[k].to(x0), x0, noise, noised(schedule, k, x0, noise))
 
-    def _elsewhere(self, weights: Any, trajectory: Trajectory, point: Point, phase: str = "reference") -> Tensor:
+    def _predict_with(
+        self, weights: Any, trajectory: Trajectory, point: NoisedSample, phase: str = "reference"
+    ) -> Tensor:
         with torch.no_grad(), weights.active(), self.policy.meter.phase(phase):
             return denoise(self.policy, trajectory, point.k, point.x)
 
     def metrics(self, batch: Batch, feedback: Any, chunk: Tensor) -> dict[str, Any]:
         """Loss, log-ratio and distances over the samples that were trained."""
         notes, self._notes = self._notes, []
-        values = torch.zeros(batch.draw.samples, 5)
+        values = torch.zeros(batch.spec.samples, 5)
         for rows, noted in notes:
             values[rows] += noted
-        values = share(self.accelerator, values, torch.arange(batch.draw.samples), batch.draw.samples).cpu()[chunk]
+        values = gather_rows(self.accelerator, values, torch.arange(batch.spec.samples), batch.spec.samples).cpu()[
+            chunk
+        ]
         loss, kl, away, log_ratio, terms = values.sum(0)
         return self.group_numbers(feedback, chunk) | {  # NaN when nothing was trained
             "loss": loss / terms,
@@ -162,7 +166,7 @@ class ForwardProcessTrainer(AdvantageTrainer):
         with torch.no_grad():
             value = denoise(self.policy, trajectory, point.k, point.x)
         if self.old is not None:
-            gap = float((value - self._elsewhere(self.old, trajectory, point, "preflight")).abs().max())
+            gap = float((value - self._predict_with(self.old, trajectory, point, "preflight")).abs().max())
             yield Check(
                 "the old policy starts as the policy",
                 gap <= 1e-3 * float(value.abs().max()),
@@ -170,7 +174,7 @@ class ForwardProcessTrainer(AdvantageTrainer):
                 "Two predictions with one set of weights differ: set lora_dropout to 0, or raise precision.",
             )
         if self.args.beta:
-            reference = self._elsewhere(self.reference, trajectory, point, "preflight")
+            reference = self._predict_with(self.reference, trajectory, point, "preflight")
             with torch.enable_grad():
                 kl = velocity_kl(denoise(self.policy, trajectory, point.k, point.x), reference, reduce=latent_mean)
             yield kl_has_gradient(kl)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffalign.losses import forward_process
-from diffalign.trainers.forward_process import ForwardProcessTrainer, Point
+from diffalign.trainers.forward_process import ForwardProcessTrainer, NoisedSample
 
 
 class NFTTrainer(ForwardProcessTrainer):
@@ -18,7 +18,7 @@ class NFTTrainer(ForwardProcessTrainer):
     samples_with_old = True
 
     def objective(
-        self, value: Tensor, before: Tensor | None, point: Point, advantages: Tensor
+        self, value: Tensor, before: Tensor | None, point: NoisedSample, advantages: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The two branches, weighted by label."""
         if before is None:

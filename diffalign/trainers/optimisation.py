@@ -94,7 +94,7 @@ class Optimisation:
         self._clear()
         return StepResult(float(norm), broken, bad, made)
 
-    def nothing(self) -> StepResult:
+    def skip_step(self) -> StepResult:
         """In place of a step that has nothing to learn from: momentum alone must not move the weights."""
         self._clear()
         return StepResult(math.nan, made=False)

@@ -12,7 +12,6 @@ from diffalign.sampling import (
     Dynamics,
     Schedule,
     StepPlan,
-    compressed,
     cps,
     dance_sde,
     ddim,
@@ -21,6 +20,7 @@ from diffalign.sampling import (
     make_plan,
     memoryless,
     ode,
+    skip_tail_steps,
     where,
     window,
 )
@@ -50,7 +50,7 @@ def training_plan(config: RunConfig, schedule: Schedule, start: int) -> StepPlan
         ValueError: no step is left to train.
     """
     if config.sde_window_size is not None and config.post_window_fraction < 1:
-        schedule = compressed(schedule, start + config.sde_window_size, config.post_window_fraction)
+        schedule = skip_tail_steps(schedule, start + config.sde_window_size, config.post_window_fraction)
     table = _table(config, schedule, start)
     steps = [k for k in range(schedule.num_steps) if table.stochastic[k]]
     if not steps:

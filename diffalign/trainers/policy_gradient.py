@@ -32,15 +32,15 @@ from diffalign.losses import (
 )
 from diffalign.sampling import StepOut, StepPlan, Trajectory, replay
 from diffalign.trainers.advantages import AdvantageTrainer
-from diffalign.trainers.batch import Batch, MicroBatch, share
+from diffalign.trainers.batch import Batch, MicroBatch, gather_rows
 from diffalign.trainers.checks import Check, kl_has_gradient, no_dropout
-from diffalign.trainers.draw import step_choice, window_start, window_starts
 from diffalign.trainers.plans import full_noise, trained_steps, training_plan, visited
+from diffalign.trainers.rollout_spec import step_choice, window_start, window_starts
 
 STEP_WEIGHTS = {"uniform": uniform_weights, "tempflow": tempflow_weights, "guard": guard_weights}
 
 
-class Note(NamedTuple):
+class TermStats(NamedTuple):
     """What one term of an update measured.
 
     Attributes:
@@ -58,7 +58,7 @@ class PolicyGradientTrainer(AdvantageTrainer):
     """PPO-clipped policy gradient per denoising step; see `BaseTrainer` for the arguments."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._notes: list[Note] = []
+        self._notes: list[TermStats] = []
         super().__init__(*args, **kwargs)
         if self.args.kl == "velocity" and self.policy.prediction != "flow":
             raise ValueError(f"kl = velocity is for flow models; this one predicts {self.policy.prediction}: use exact")
@@ -82,7 +82,7 @@ class PolicyGradientTrainer(AdvantageTrainer):
         if self.args.beta == 0 and not bool(advantages.any()):
             return  # exactly zero gradient
         trajectory = micro.trajectory
-        device = trajectory.final.device
+        device = trajectory.x.device
         advantages, valid = advantages.to(device), valid.to(device)
         steps = self._steps(batch, micro)
         share_of_term = 1 / (max(int(feedback.valid[chunk].sum()), 1) * len(steps))
@@ -95,7 +95,7 @@ class PolicyGradientTrainer(AdvantageTrainer):
             kl = torch.zeros_like(terms) if reference is None else self._kl(out, reference, trajectory, k)
             indices = torch.as_tensor(k).expand(len(micro.rows))
             noted = torch.stack([log_ratio.detach(), kl.detach(), held.float()], 1)
-            self._notes.append(Note(micro.rows, indices, noted.float().cpu()))
+            self._notes.append(TermStats(micro.rows, indices, noted.float().cpu()))
             weights = self.step_weights[indices].to(terms)
             yield (weights * terms + self.args.beta * torch.where(valid, kl, 0)).sum() * share_of_term
 
@@ -105,7 +105,7 @@ class PolicyGradientTrainer(AdvantageTrainer):
         if self.args.timestep_selection == "first":
             return list(recorded)
         count = trained_steps(self.args, len(recorded))
-        chosen = step_choice(self.args, self.state.rollout, batch.draw.samples, len(recorded), count)
+        chosen = step_choice(self.args, self.state.rollout, batch.spec.samples, len(recorded), count)
         return list(torch.tensor(recorded)[chosen[micro.rows]].unbind(1))
 
     def _bounded(
@@ -147,11 +147,13 @@ class PolicyGradientTrainer(AdvantageTrainer):
         steps = sorted(batch.plan.recorded)
         notes, self._notes = self._notes, []
         column = {k: i for i, k in enumerate(steps)}
-        values = torch.zeros(batch.draw.samples, len(steps), 4)
+        values = torch.zeros(batch.spec.samples, len(steps), 4)
         for rows, indices, noted in notes:
             columns = torch.tensor([column[int(k)] for k in indices])
             values[rows, columns] = torch.cat([noted, torch.ones(len(rows), 1)], 1)
-        values = share(self.accelerator, values, torch.arange(batch.draw.samples), batch.draw.samples).cpu()[chunk]
+        values = gather_rows(self.accelerator, values, torch.arange(batch.spec.samples), batch.spec.samples).cpu()[
+            chunk
+        ]
         seen = values[:, :, 3].bool()
         numbers = self.group_numbers(feedback, chunk) | {"kl": values[:, :, 1][seen].mean()}
         if self.args.trust_region == "kl_mask":

@@ -9,9 +9,9 @@ import torch
 
 from diffalign.rewards.scoring import score
 from diffalign.trainers.checks import Check
+from diffalign.trainers.dry_run import dry_run
 from diffalign.trainers.embeddings import embedded_once, no_encoder_left
 from diffalign.trainers.evaluation import decoded
-from diffalign.trainers.rehearsal import rehearse
 from diffalign.trainers.saved import reload
 from diffalign.trainers.trained import dropout
 
@@ -33,7 +33,7 @@ def preflight(trainer: BaseTrainer, *, full: bool) -> list[Check]:
     checks = list(_cheap(trainer, batch))
     if full:
         checks += [*_sensitivity(trainer, batch), embedded_once(trainer), no_encoder_left(trainer)]
-        checks += [*rehearse(trainer, batch), reload(trainer)]
+        checks += [*dry_run(trainer, batch), reload(trainer)]
     trainer.policy.meter.drain()
     trainer.clock.drain()
     return checks
@@ -54,7 +54,7 @@ def require(trainer: BaseTrainer, batch: Batch) -> None:
 def _cheap(trainer: BaseTrainer, batch: Batch) -> Iterator[Check]:
     count = sum(parameter.numel() for parameter in trainer.parameters)
     yield Check("trainable parameters", count > 0, f"{count:,}", "Give lora_r > 0, or 0 for all weights.")
-    for name, values in trainer.flow.asked(batch).items():
+    for name, values in trainer.flow.routed_scores(batch).items():
         if name not in trainer.combination.weights or not len(values):
             continue  # only logged, or no prompt of this roll-out takes its route
         share = float(values.isnan().float().mean())
@@ -71,7 +71,7 @@ def _cheap(trainer: BaseTrainer, batch: Batch) -> Iterator[Check]:
 
 
 def _spread(trainer: BaseTrainer, batch: Batch, name: str) -> Check:
-    asked = trainer.combination.routed(name, list(batch.draw.records))
+    asked = trainer.combination.routed(name, list(batch.spec.records))
     groups = batch.by_group(batch.rewards[name])[asked]
     if trainer.args.advantage == "running":
         groups = groups.reshape(1, -1)  # compared across prompts until each has its own history
@@ -90,7 +90,7 @@ def _sensitivity(trainer: BaseTrainer, batch: Batch) -> Iterator[Check]:
     if not batch.mine:
         return  # more processes than micro-batches
     micro = next(iter(batch.mine.values()))
-    images, records = decoded(micro.trajectory), [batch.draw.sample_records[int(i)] for i in micro.rows]
+    images, records = decoded(micro.trajectory), [batch.spec.sample_records[int(i)] for i in micro.rows]
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
     prompts, metadata = [r["prompt"] for r in records], [r["metadata"] for r in records]
     counted = trainer.combination.weights

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from diffalign.rewards.scoring import score
 from diffalign.sampling import noise_key, rollout
-from diffalign.trainers.batch import share
-from diffalign.trainers.draw import REFERENCE, Record
+from diffalign.trainers.batch import gather_rows
 from diffalign.trainers.evaluation import decoded
 from diffalign.trainers.plans import evaluation_plan
+from diffalign.trainers.rollout_spec import REFERENCE, Record
 
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer
@@ -59,7 +59,11 @@ class ReferenceScores:
                 found[name].append(values.cpu())
         rows = torch.cat([torch.zeros(0, dtype=torch.long), *parts])
         for name, collected in found.items():
-            whole = share(trainer.accelerator, torch.cat(collected), rows, len(listed)).view(len(new), samples).tolist()
+            whole = (
+                gather_rows(trainer.accelerator, torch.cat(collected), rows, len(listed))
+                .view(len(new), samples)
+                .tolist()
+            )
             for key, row in zip(new, whole, strict=True):
                 self._known.setdefault(key, {})[name] = row
 

@@ -149,7 +149,7 @@ class Results:
     def _taken(self, path: Path) -> dict[str, Any]:
         """The evaluation before training of another run, once it is known to answer the same question."""
         args, found = self.trainer.args, json.loads(path.read_text(encoding="utf-8"))
-        same_question(
+        check_same_protocol(
             found,
             {
                 "model": self._model,
@@ -223,7 +223,7 @@ class Results:
         _write(folder / "samples.json", {"columns": COLUMNS, "prompts": prompts, "seeds": seeds})
 
 
-def same_question(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
+def check_same_protocol(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
     """Refuse an evaluation that was made otherwise than this run would make it.
 
     Args:

@@ -12,10 +12,10 @@ from diffalign import rewards as registry
 from diffalign.config import RunConfig
 from diffalign.rewards import Pending, Reward, Scorer
 from diffalign.rewards.scoring import count_failures
-from diffalign.trainers.batch import Batch, MicroBatch, share
-from diffalign.trainers.draw import Draw, Record
+from diffalign.trainers.batch import Batch, MicroBatch, gather_rows
 from diffalign.trainers.evaluation import decoded
 from diffalign.trainers.reference_scores import ReferenceScores
+from diffalign.trainers.rollout_spec import Record, RolloutSpec
 from diffalign.trainers.setup import image_shape
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class RewardFlow:
         self._alone = [name for name, reward in trainer.rewards.items() if reward.scope == "pointwise"]
         self._references = ReferenceScores(trainer)
 
-    def hand_over(self, listed: Draw, micro: MicroBatch) -> Pending:
+    def hand_over(self, listed: RolloutSpec, micro: MicroBatch) -> Pending:
         """Give the images of a micro-batch to the rewards that score each alone."""
         records = listed.sample_records
         return self._submit(self._alone, decoded(micro.trajectory), [records[int(i)] for i in micro.rows])
@@ -68,7 +68,9 @@ class RewardFlow:
     def _submit(self, names: list[str], images: Tensor, records: list[Record]) -> Pending:
         return self._scorer.submit(names, images, [r["prompt"] for r in records], [r["metadata"] for r in records])
 
-    def gather(self, listed: Draw, mine: Mapping[int, MicroBatch], pending: Mapping[int, Pending]) -> dict[str, Tensor]:
+    def gather(
+        self, listed: RolloutSpec, mine: Mapping[int, MicroBatch], pending: Mapping[int, Pending]
+    ) -> dict[str, Tensor]:
         """(N,) scores by name, equal on every process, when all are there.
 
         Args:
@@ -81,18 +83,18 @@ class RewardFlow:
         out = {}
         for name in self._alone:
             own = torch.cat([scores[name] for scores in found]) if found else torch.zeros(0)
-            out[name] = share(self.trainer.accelerator, own, rows, listed.samples).cpu()
+            out[name] = gather_rows(self.trainer.accelerator, own, rows, listed.samples).cpu()
         if len(out) < len(self.trainer.rewards):
             out |= self._together(listed, mine, rows)
         return {name: out[name] for name in self.trainer.rewards}  # their weights come in this order
 
-    def _together(self, listed: Draw, mine: Mapping[int, MicroBatch], rows: Tensor) -> dict[str, Tensor]:
+    def _together(self, listed: RolloutSpec, mine: Mapping[int, MicroBatch], rows: Tensor) -> dict[str, Tensor]:
         """Rewards that compare the images of a prompt see all samples in global order."""
         trainer = self.trainer
         images = torch.zeros(0, *image_shape(trainer.policy))
         if mine:  # else this process had no micro-batch
             images = torch.cat([decoded(micro.trajectory) for micro in mine.values()])
-        everything = share(trainer.accelerator, images, rows, listed.samples)
+        everything = gather_rows(trainer.accelerator, images, rows, listed.samples)
         size = trainer.args.num_generations
         tagged: list[Record] = [
             {**record, "metadata": {**record["metadata"], "group_id": row // size}}
@@ -103,7 +105,7 @@ class RewardFlow:
 
     def combined(self, batch: Batch) -> Columns:
         """What advantages are made of; running moments and multipliers go on by one roll-out."""
-        trainer, records = self.trainer, list(batch.draw.records)
+        trainer, records = self.trainer, list(batch.spec.records)
         out, state = trainer.combination(
             {name: batch.by_group(values) for name, values in batch.rewards.items()},
             records,
@@ -117,11 +119,11 @@ class RewardFlow:
     def usable(self, batch: Batch) -> Tensor:
         """(N,) bool: the samples that can be learned from."""
         by_group = {name: batch.by_group(values) for name, values in batch.rewards.items()}
-        return self.trainer.combination.usable(by_group, list(batch.draw.records)).flatten()
+        return self.trainer.combination.usable(by_group, list(batch.spec.records)).flatten()
 
-    def asked(self, batch: Batch) -> dict[str, Tensor]:
+    def routed_scores(self, batch: Batch) -> dict[str, Tensor]:
         """Reward name -> its values where it was asked: everywhere, but for routed rewards."""
-        records, combination = list(batch.draw.records), self.trainer.combination
+        records, combination = list(batch.spec.records), self.trainer.combination
         return {
             name: batch.by_group(values)[combination.routed(name, records)].flatten()
             for name, values in batch.rewards.items()
@@ -130,7 +132,7 @@ class RewardFlow:
     def numbers(self, batch: Batch) -> dict[str, Any]:
         """What the log says about the rewards of a roll-out, and of the multipliers as they stand after it."""
         numbers: dict[str, Any] = {}
-        asked = self.asked(batch)
+        asked = self.routed_scores(batch)
         failures = count_failures(asked)
         for name, values in asked.items():
             known = values[~values.isnan()]
@@ -141,14 +143,14 @@ class RewardFlow:
             numbers[f"reward/{name}/multiplier"] = value
         return numbers
 
-    def bear(self, batch: Batch) -> None:
+    def check_failure_rate(self, batch: Batch) -> None:
         """End the run, saved, when a reward that counts failed on too many samples.
 
         Raises:
             RuntimeError: names the reward, how many, and how to go on.
         """
         trainer = self.trainer
-        for name, values in self.asked(batch).items():
+        for name, values in self.routed_scores(batch).items():
             failed = float(values.isnan().float().mean()) if len(values) else 0.0
             if name in trainer.combination.weights and failed > trainer.args.max_failed_rewards:
                 if trainer.state.step:

@@ -15,9 +15,9 @@ from torch import Tensor
 from diffalign.models import has_lora, save_trained, trainable_state
 from diffalign.sampling import rollout
 from diffalign.trainers.checks import Check
+from diffalign.trainers.dry_run import restored_after
 from diffalign.trainers.evaluation import decoded
 from diffalign.trainers.plans import evaluation_plan
-from diffalign.trainers.rehearsal import taken_back
 
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer
@@ -28,7 +28,7 @@ NAME, STEPS, AMOUNT = "reloaded", 2, 0.05
 
 def reload(trainer: BaseTrainer) -> Check:
     """Disturb the weights, save them, load the file beside them and compare; everything is put back."""
-    with taken_back(trainer), tempfile.TemporaryDirectory() as folder:
+    with restored_after(trainer), tempfile.TemporaryDirectory() as folder:
         untouched = _pictures(trainer)
         _disturb(trainer)
         save_trained(trainer.policy, folder)

@@ -17,13 +17,13 @@ from diffalign import rewards as registry
 from diffalign.config import RunConfig
 from diffalign.models import Adapter, save_trained
 from diffalign.rewards.base import Reward
-from diffalign.trainers.draw import Record
+from diffalign.trainers.rollout_spec import Record
 
 OWN_FILES = ("metrics.jsonl", "config.yaml", "report.html", "README.md", "pytorch_lora_weights.safetensors")
 OWN_FOLDERS = ("checkpoint-*", ".checkpoint-*", "evaluation", "images")
 
 
-def described(args: RunConfig, model: Any, reward_funcs: Any) -> RunConfig:
+def with_names(args: RunConfig, model: Any, reward_funcs: Any) -> RunConfig:
     """The configuration with the names of a model and rewards that were given as objects, for the log and the card."""
     if isinstance(model, (str, Path)):
         args = replace(args, pretrained_model_name_or_path=str(model))
@@ -165,7 +165,7 @@ def agreed_stop(accelerator: Accelerator, number: int) -> int:
     return int(accelerator.reduce(asked, reduction="sum").nonzero().max())
 
 
-def anywhere(accelerator: Accelerator, flag: bool) -> bool:
+def any_process(accelerator: Accelerator, flag: bool) -> bool:
     """True everywhere when it is true on one process."""
     if accelerator.num_processes == 1:
         return flag

@@ -36,6 +36,6 @@ def _cause(trainer: BaseTrainer, result: StepResult, batch: Batch) -> str:
         columns = {name: batch.rewards[name] for name in trainer.combination.weights}
         dead = [f"{name}: {int(values.isnan().sum())} NaN" for name, values in columns.items()]
         causes.append(
-            f"none of its images could be scored (of {batch.draw.samples} in the roll-out, {', '.join(dead)})"
+            f"none of its images could be scored (of {batch.spec.samples} in the roll-out, {', '.join(dead)})"
         )
     return " and ".join(causes)

@@ -48,7 +48,7 @@ class TrainerState:
     guidance: float | None = None
     watchdog: dict[str, Any] = field(default_factory=dict)
 
-    def parts(self, trainer: BaseTrainer) -> dict[str, Any]:
+    def snapshot(self, trainer: BaseTrainer) -> dict[str, Any]:
         """Everything a run is, as `save_checkpoint` takes it: weights, tensors, state."""
         tensors = {"optimisation": trainer.optimisation.state_dict(), "rng": torch.get_rng_state()}
         if trainer.ema is not None:
@@ -58,8 +58,8 @@ class TrainerState:
         state = {"trainer": asdict(self), "config": asdict(trainer.args)}
         return {"weights": trainable_state(trainer.policy), "tensors": tensors, "state": state}
 
-    def take_up(self, trainer: BaseTrainer, weights: dict[str, Tensor], tensors: dict[str, Any], state: Any) -> None:
-        """Put `parts` back."""
+    def restore(self, trainer: BaseTrainer, weights: dict[str, Tensor], tensors: dict[str, Any], state: Any) -> None:
+        """Put `snapshot` back."""
         load_trainable_state(trainer.policy, weights)
         trainer.optimisation.load_state_dict(tensors["optimisation"])
         torch.set_rng_state(tensors["rng"])
@@ -74,7 +74,7 @@ class TrainerState:
     def save(self, trainer: BaseTrainer) -> None:
         """Write a checkpoint of the trainer (main process)."""
         if trainer.accelerator.is_main_process:
-            save_checkpoint(trainer.folder, self.step, **self.parts(trainer))
+            save_checkpoint(trainer.folder, self.step, **self.snapshot(trainer))
             prune_checkpoints(trainer.folder, trainer.args.checkpoints_total_limit)
         trainer.accelerator.wait_for_everyone()
 
@@ -86,7 +86,7 @@ class TrainerState:
         """
         weights, tensors, state = load_checkpoint(path)
         _check_same_run(asdict(trainer.args), state["config"], str(path))
-        self.take_up(trainer, weights, tensors, state)
+        self.restore(trainer, weights, tensors, state)
         if trainer.accelerator.is_main_process:
             sweep(trainer.folder)  # a run that was killed after its last step saves no more
 

@@ -8,7 +8,7 @@ from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
 
 from diffalign.models import (
     Reference,
-    Shadow,
+    WeightCopy,
     adapt,
     add_lora,
     has_lora,
@@ -149,7 +149,7 @@ def test_a_shadow_answers_inside_and_the_policy_after_it(lora):
         add_lora(policy, rank=4, alpha=8.0)
     else:
         train_all(policy)
-    shadow, before = Shadow(policy), images(policy)
+    shadow, before = WeightCopy(policy), images(policy)
     disturb(policy)
     moved = images(policy)
     assert not torch.equal(moved, before)
@@ -163,15 +163,15 @@ def test_a_shadow_averages_and_comes_back_from_its_state():
     policy = adapt(tiny_sd3())
     add_lora(policy, rank=4, alpha=8.0)
     start = [p.detach().clone() for p in trainable_parameters(policy)]
-    shadow = Shadow(policy)
+    shadow = WeightCopy(policy)
     disturb(policy)
     now = [p.detach().clone() for p in trainable_parameters(policy)]
     shadow.average(0.25)
     assert all(torch.allclose(h, 0.25 * a + 0.75 * b) for h, a, b in zip(shadow.held, start, now, strict=True))
     saved = shadow.state_dict()
-    assert not shadow.unmoved()
+    assert not shadow.equals_policy()
     shadow.average(0.0)
-    assert shadow.unmoved()
+    assert shadow.equals_policy()
     assert all(torch.equal(h, b) for h, b in zip(shadow.held, now, strict=True))
     shadow.load_state_dict(saved)
     assert all(torch.equal(h, s) for h, s in zip(shadow.held, saved, strict=True))

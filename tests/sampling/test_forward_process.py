@@ -1,11 +1,11 @@
-"""Noising, predictions at levels of their own, and the compressed schedule."""
+"""Noising, predictions at levels of their own, and schedules with fewer steps at the tail."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from diffalign.sampling import compressed, flow_schedule, make_plan, noised, ode, rollout, shifted_sigmas
+from diffalign.sampling import flow_schedule, make_plan, noised, ode, rollout, shifted_sigmas, skip_tail_steps
 from diffalign.sampling.forward_process import denoise
 
 FOUR = flow_schedule([1.0, 0.75, 0.5, 0.25, 0.0])
@@ -21,7 +21,7 @@ def test_each_sample_is_noised_to_its_own_level():
 def test_the_prediction_is_guided_as_the_roll_out_at_each_sample_s_own_time(toy, scale):
     plan = make_plan(ode(FOUR), record=[], guidance=scale)
     trajectory = rollout(toy, plan, ["a", "b", "a"], [0, 1, 2])
-    x, k = torch.randn(trajectory.final.shape), torch.tensor([3, 0, 1])
+    x, k = torch.randn(trajectory.x.shape), torch.tensor([3, 0, 1])
     together = denoise(toy, trajectory, k, x)
     for row in range(3):
         cond = {name: value[trajectory.prompt_id[row]][None] for name, value in trajectory.cond.items()}
@@ -34,7 +34,7 @@ def test_the_prediction_is_guided_as_the_roll_out_at_each_sample_s_own_time(toy,
 
 def test_guided_predictions_have_a_gradient_through_the_conditional_branch_alone(toy):
     trajectory = rollout(toy, make_plan(ode(FOUR), record=[], guidance=3.0), ["a", "b"], [0, 1])
-    x, k = torch.randn(trajectory.final.shape), torch.tensor([1, 2])
+    x, k = torch.randn(trajectory.x.shape), torch.tensor([1, 2])
     free = rollout(toy, make_plan(ode(FOUR), record=[], guidance=1.0), ["a", "b"], [0, 1])
     weights = list(toy.net.parameters())
     guided = torch.autograd.grad(denoise(toy, trajectory, k, x).sum(), weights)
@@ -44,7 +44,7 @@ def test_guided_predictions_have_a_gradient_through_the_conditional_branch_alone
 
 def test_compression_leaves_the_window_and_ends_where_the_schedule_ends():
     whole = flow_schedule(shifted_sigmas(25, 3.0))
-    few = compressed(whole, 4, 0.4)
+    few = skip_tail_steps(whole, 4, 0.4)
     assert few.num_steps == 4 + 9  # 40 % of 21 steps, rounded up
     assert torch.equal(few.sigma[:5], whole.sigma[:5]) and torch.equal(few.timestep[:4], whole.timestep[:4])
     assert few.sigma[-1] == 0 and few.alpha[-1] == 1
@@ -56,18 +56,18 @@ def test_compression_leaves_the_window_and_ends_where_the_schedule_ends():
 @pytest.mark.parametrize("after", [0, 1, 3, 4])
 def test_one_remaining_step_still_reaches_the_image(after):
     """Released code lays out linspace(t, 0, n) for n steps; with n = 1 that is t alone, and the image stays noise."""
-    found = compressed(FOUR, after, 0.01)
+    found = skip_tail_steps(FOUR, after, 0.01)
     assert found.sigma[-1] == 0 and found.num_steps == min(after + 1, 4)
     released = torch.linspace(float(FOUR.sigma[after]), 0, 1)
     assert released[-1] == FOUR.sigma[after]
 
 
 def test_a_whole_fraction_changes_nothing():
-    found = compressed(FOUR, 1, 1.0)
+    found = skip_tail_steps(FOUR, 1, 1.0)
     assert torch.equal(found.sigma, FOUR.sigma) and torch.equal(found.timestep, FOUR.timestep)
 
 
 @pytest.mark.parametrize(("after", "fraction"), [(5, 0.5), (-1, 0.5), (0, 0.0), (0, 1.5)])
 def test_compression_out_of_range_is_refused(after, fraction):
     with pytest.raises(ValueError, match="must lie in"):
-        compressed(FOUR, after, fraction)
+        skip_tail_steps(FOUR, after, fraction)

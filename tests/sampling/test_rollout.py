@@ -38,7 +38,7 @@ def test_replay_with_unchanged_weights_has_ratio_exactly_one(toy, build, guidanc
     assert len(trajectory.steps) >= 5
     for k in trajectory.steps:
         assert torch.equal(replay(toy, trajectory, k).log_prob, trajectory.log_probs[k])
-    assert trajectory.final.dtype == storage
+    assert trajectory.x.dtype == storage
 
 
 def test_replay_in_another_batch_is_close(toy):
@@ -72,7 +72,7 @@ def test_branches_share_the_prefix_and_differ_after_it(toy):
     assert trajectory.seeds.tolist() == [3] * 4 + [4] * 4
     for k in (0, 1, 2):
         assert torch.equal(trajectory.states[k][:4], trajectory.states[k][:1].expand(4, -1, -1, -1))
-    ends = trajectory.final[:4].flatten(1)
+    ends = trajectory.x[:4].flatten(1)
     assert float(torch.pdist(ends).min()) > 1e-2
     assert [toy.calls[i] for i in range(6)] == [2, 2, 2, 8, 8, 8], "prefix and forking step are computed once per root"
 
@@ -118,14 +118,14 @@ def test_forked_step_without_noise_gives_identical_branches(toy):
 
     table = where(window(6, 2, 1), flow_sde(S6), ode(S6))
     trajectory = rollout(toy, make_plan(table, fork={2: 3}), PROMPTS[:1], SEEDS[:1], noise=silent)
-    assert torch.equal(trajectory.final, trajectory.final[:1].expand(3, -1, -1, -1))
+    assert torch.equal(trajectory.x, trajectory.x[:1].expand(3, -1, -1, -1))
 
 
 def test_branching_twice_gives_every_row_its_own_noise(toy):
     trajectory = rollout(toy, make_plan(flow_sde(S6), fork={1: 2, 3: 3}), PROMPTS[:2], SEEDS[:2], branches=[0, 1])
     assert trajectory.batch == 12
     assert len({(s, b) for s, b in zip(trajectory.seeds.tolist(), trajectory.branch.tolist(), strict=True)}) == 12
-    assert float(torch.pdist(trajectory.final.flatten(1)).min()) > 1e-2
+    assert float(torch.pdist(trajectory.x.flatten(1)).min()) > 1e-2
 
 
 def test_permuted_steps_give_the_same_loss_and_gradients(toy):
@@ -259,7 +259,7 @@ def test_unconditional_branch_without_graph_keeps_the_values(toy):
     for flag in (False, True):
         plan = make_plan(flow_sde(S6), guidance=3.0, uncond_grad=flag)
         other = rollout(toy, plan, PROMPTS, SEEDS)
-        assert torch.equal(other.final, trajectory.final)
+        assert torch.equal(other.x, trajectory.x)
         toy.zero_grad()
         replay(toy, other, 1).log_prob.sum().backward()
         grads[flag] = toy.net[0].weight.grad.clone()
@@ -271,7 +271,7 @@ def test_resuming_from_a_stored_state_reaches_the_same_image(toy):
     rest = rollout(toy, make_plan(flow_sde(S6), start=3), PROMPTS, SEEDS, init=whole.states[3])
     assert torch.equal(rest.images, whole.images)
     part = rollout(toy, make_plan(flow_sde(S6), stop=3), PROMPTS, SEEDS, decode=False)
-    assert torch.equal(part.final, whole.states[3]) and part.images is None
+    assert torch.equal(part.x, whole.states[3]) and part.images is None
 
 
 def test_hook_sees_the_clean_prediction_and_changes_the_step(toy):

@@ -8,17 +8,17 @@ from itertools import groupby
 import pytest
 
 from diffalign.sampling import (
-    constant_dwell,
-    dwelling,
-    exponential_dwell,
-    linear_dwell,
+    constant_window,
+    exponential_window,
+    linear_window,
     progressive_start,
     window,
+    window_position,
 )
 
 
 def walk(dwell, positions, total, every, iterations):
-    return [dwelling(i, positions, total, every, dwell) for i in range(iterations)]
+    return [window_position(i, positions, total, every, dwell) for i in range(iterations)]
 
 
 def test_progressive_window_of_the_published_run():
@@ -41,16 +41,16 @@ def test_positions_come_round_and_each_is_visited_equally_often():
 
 
 def test_linear_dwell_falls_to_a_quarter():
-    assert [linear_dwell(k, 25, 24) for k in (0, 8, 24)] == [24, 18, 6]
-    assert linear_dwell(0, 25, 2) == 2 and linear_dwell(24, 25, 2) == 1
+    assert [linear_window(k, 25, 24) for k in (0, 8, 24)] == [24, 18, 6]
+    assert linear_window(0, 25, 2) == 2 and linear_window(24, 25, 2) == 1
 
 
 def test_exponential_dwell_starts_falling_in_the_middle():
-    assert [exponential_dwell(k, 25, 25) for k in (0, 13, 14, 20, 24)] == [25, 25, 23, 13, 9]
-    assert exponential_dwell(24, 25, 1) == 1
+    assert [exponential_window(k, 25, 25) for k in (0, 13, 14, 20, 24)] == [25, 25, 23, 13, 9]
+    assert exponential_window(24, 25, 1) == 1
 
 
-@pytest.mark.parametrize("dwell", [constant_dwell, linear_dwell, exponential_dwell])
+@pytest.mark.parametrize("dwell", [constant_window, linear_window, exponential_window])
 def test_a_window_stays_as_long_as_its_dwell_says_and_then_moves_on(dwell):
     positions, total, every = range(8), 10, 6
     stays = [dwell(p, total, every) for p in positions]
@@ -59,13 +59,13 @@ def test_a_window_stays_as_long_as_its_dwell_says_and_then_moves_on(dwell):
 
 
 def test_a_frozen_window_is_one_position():
-    assert set(walk(constant_dwell, [3], 10, 2, 50)) == {3}
+    assert set(walk(constant_window, [3], 10, 2, 50)) == {3}
 
 
 @pytest.mark.parametrize(("positions", "every"), [([], 5), ([0], 0)])
 def test_a_window_that_can_stay_nowhere_is_refused(positions, every):
     with pytest.raises(ValueError, match="a window needs positions"):
-        dwelling(0, positions, 10, every)
+        window_position(0, positions, 10, every)
 
 
 def test_a_window_larger_than_the_schedule_is_refused():

@@ -112,7 +112,7 @@ def trace(trainer: BaseTrainer) -> dict[str, list[Any]]:
 
     def collecting(index: int) -> Any:
         batch = collect(index)
-        shape = [list(micro.trajectory.final.shape) for micro in batch.mine.values()]
+        shape = [list(micro.trajectory.x.shape) for micro in batch.mine.values()]
         seen["pieces"].append({n: (m.rows.tolist(), s) for (n, m), s in zip(batch.mine.items(), shape, strict=True)})
         return batch
 

@@ -112,7 +112,7 @@ def gradient(trainer: BaseTrainer, batch: Any) -> list[Tensor]:
     """The gradient of one update over a whole roll-out, as the trainer makes it."""
     feedback = trainer.feedback(batch)
     for micro in batch.mine.values():
-        for loss in trainer.losses(batch, micro, feedback, torch.arange(batch.draw.samples)):
+        for loss in trainer.losses(batch, micro, feedback, torch.arange(batch.spec.samples)):
             loss.backward()
     found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in trainer.parameters]
     trainer.optimisation.optimizer.zero_grad()

@@ -151,7 +151,7 @@ def test_a_group_reward_sees_whole_groups_in_global_order(make, size):
     trainer = make(rewards=[group, redness], per_device_train_batch_size=size)
     batch = trainer.collect(0)
     assert [ids for *_, ids in seen] == [[0] * 4, [1] * 4]
-    assert [prompts for _, prompts, _ in seen] == [[r["prompt"]] * 4 for r in batch.draw.records]
+    assert [prompts for _, prompts, _ in seen] == [[r["prompt"]] * 4 for r in batch.spec.records]
     for row in range(8):  # the pointwise scores are in the same order
         images = seen[row // 4][0]
         assert redness(images, [], [])[row % 4] == pytest.approx(float(batch.rewards["redness"][row]), abs=1e-6)

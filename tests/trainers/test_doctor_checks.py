@@ -41,14 +41,14 @@ def test_a_resume_that_loads_nothing(make, monkeypatch):
 @pytest.mark.parametrize("part", ["weights", "optimisation", "counters"])
 def test_a_resume_that_forgets_a_part(make, monkeypatch, part):
     trainer = make(ema_decay=0.5)
-    real, loading = state.TrainerState.take_up, []
+    real, loading = state.TrainerState.restore, []
 
     def load(self, trainer, path):
         loading.append(1)
         real_load(self, trainer, path)
         loading.clear()
 
-    def take_up(self, trainer, weights, tensors, state):
+    def restore(self, trainer, weights, tensors, state):
         before = json.loads(json.dumps(vars(self)))
         kept = trainer.optimisation.state_dict() if part == "optimisation" else None
         own = rehearsal.trainable_state(trainer.policy)
@@ -62,7 +62,7 @@ def test_a_resume_that_forgets_a_part(make, monkeypatch, part):
 
     real_load = state.TrainerState.load
     monkeypatch.setattr(state.TrainerState, "load", load)
-    monkeypatch.setattr(state.TrainerState, "take_up", take_up)
+    monkeypatch.setattr(state.TrainerState, "restore", restore)
     check = failed(trainer)[RESUME]
     assert {"weights": "weights/", "optimisation": "tensors/optimisation", "counters": "state/trainer/step"}[
         part

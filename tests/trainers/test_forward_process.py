@@ -11,7 +11,7 @@ import torch
 from diffalign.models import adapt
 from diffalign.trainers import NFTTrainer, preflight
 from diffalign.trainers.distilled import sign_of_distillation
-from diffalign.trainers.draw import levels
+from diffalign.trainers.rollout_spec import levels
 from diffalign.trainers.trained import old_decay
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
 from tests.trainers.small_runs import disturb, events, gap, gradient, same, snapshot
@@ -91,7 +91,7 @@ def test_images_are_noised_to_the_level_that_the_network_is_told(make, monkeypat
     gradient(trainer, batch)
     for trajectory, point in seen:
         t = point.t.view(-1, 1, 1, 1)
-        assert torch.allclose(point.x, (1 - t) * trajectory.final + t * point.noise, atol=1e-6)
+        assert torch.allclose(point.x, (1 - t) * trajectory.x + t * point.noise, atol=1e-6)
         assert torch.allclose(trajectory.plan.dynamics.schedule.timestep[point.k], 1000 * point.t, atol=1e-3)
         assert not torch.equal(point.noise[0], point.noise[1])
 

@@ -92,7 +92,7 @@ def test_nothing_to_learn_from_is_no_step():
     optimisation.step()
     before = [p.detach().clone() for p in parameters], optimisation.learning_rate
     push(parameters, optimisation)
-    assert not optimisation.nothing().made and parameters[0].grad is None
+    assert not optimisation.skip_step().made and parameters[0].grad is None
     assert all(torch.equal(p, q) for p, q in zip(parameters, before[0], strict=True))
     assert optimisation.learning_rate == before[1]
 

@@ -231,7 +231,7 @@ def test_running_statistics_take_in_each_roll_out_once(make):
 def test_running_advantages_compare_a_prompt_with_its_own_past(make):
     trainer = make(tiny_sd(), **{**DDPO, "history_size": 8, "history_min_count": 8})
     batch = trainer.collect(0)
-    prompts = [record["prompt"] for record in batch.draw.sample_records]
+    prompts = [record["prompt"] for record in batch.spec.sample_records]
     early = trainer.feedback(with_rewards(batch, redness=[0.0] * 4 + [10.0] * 4)).values
     assert torch.allclose(early.abs(), torch.ones(8), atol=1e-4), "too few rewards: compared with the batch"
     late = trainer.feedback(with_rewards(batch, redness=[0.0] * 4 + [10.0] * 4)).values

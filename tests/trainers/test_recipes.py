@@ -10,8 +10,8 @@ import torch
 from diffalign.config import RunConfig, changed, load_config
 from diffalign.sampling import flow_schedule, shifted_sigmas
 from diffalign.trainers import Trainer
-from diffalign.trainers.draw import window_start, window_starts
 from diffalign.trainers.plans import sampling_plan, training_plan
+from diffalign.trainers.rollout_spec import window_start, window_starts
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
 from tests.trainers.small_runs import RECORDS, events, redness
 

@@ -10,9 +10,9 @@ import torch
 from diffalign.config import RunConfig
 from diffalign.losses import guard_log_ratio, guard_weights, tempflow_weights
 from diffalign.sampling import dance_sde, flow_schedule, replay, rollout, shifted_sigmas
-from diffalign.trainers.draw import window_start, window_starts
 from diffalign.trainers.plans import full_noise, training_plan, visited
 from diffalign.trainers.policy_gradient import old_mean
+from diffalign.trainers.rollout_spec import window_start, window_starts
 from tests.tiny_pipelines import tiny_sd3
 from tests.trainers.small_runs import disturb, gap, gradient
 
@@ -229,5 +229,5 @@ def test_dance_and_flow_noise_leave_the_last_state_clean(make):
         trainer = make(sde_type="dance_sde", noise_level=0.3, sde_last_step=last, name=str(last))
         plan = trainer.plan(0)
         out = rollout(trainer.policy, plan, ["a photo of a red circle"], [0])
-        assert torch.allclose(out.final, out.x0_hat, atol=1e-5) is clean
+        assert torch.allclose(out.x, out.x0_hat, atol=1e-5) is clean
     assert dance_sde(TEN).c[-1] > 0

@@ -152,7 +152,7 @@ def test_routed_rewards_make_the_advantages_of_their_own_prompts(make):
         reward: make(rewards=reward, scale_rewards="group", name=reward.__name__) for reward in (redness, brightness)
     }
     batch = trainer.collect(0)
-    tags = [record["metadata"]["tag"] for record in batch.draw.sample_records]
+    tags = [record["metadata"]["tag"] for record in batch.spec.sample_records]
     expected = {reward: t.feedback(t.collect(0)).values for reward, t in alone.items()}
     right = [expected[redness if tag == "colors" else brightness][row] for row, tag in enumerate(tags)]
     assert torch.allclose(trainer.feedback(batch).values, torch.stack(right), atol=1e-5)

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from diffalign.config import RunConfig
-from diffalign.sampling import Dwell, constant_dwell, dwelling, exponential_dwell, linear_dwell, noise_key
+from diffalign.sampling import (
+    WindowSchedule,
+    constant_window,
+    exponential_window,
+    linear_window,
+    noise_key,
+    window_position,
+)
 
 Record = Mapping[str, Any]
 """{"prompt": str, "metadata": dict}."""
@@ -21,7 +28,7 @@ PROMPTS, SEEDS, ORDER, WINDOW, STEPS, LEVELS, FORWARD, REFERENCE = range(8)
 
 
 @dataclass(frozen=True)
-class Draw:
+class RolloutSpec:
     """The global list of one roll-out, before it is shared out.
 
     R roots are sampled; each becomes `copies` samples at the fork. Sample ``r * copies + j`` belongs to root r, and the
@@ -70,7 +77,7 @@ def stream(seed: int, name: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(noise_key(seed, name, index))
 
 
-def draw(config: RunConfig, records: Sequence[Record], index: int) -> Draw:
+def sample_spec(config: RunConfig, records: Sequence[Record], index: int) -> RolloutSpec:
     """The prompts, seeds and order of roll-out `index`.
 
     Args:
@@ -86,7 +93,7 @@ def draw(config: RunConfig, records: Sequence[Record], index: int) -> Draw:
     seeds = tuple(noise_key(config.seed, SEEDS, index, key) & 0x7FFFFFFF for key in keys)
     branches = tuple(row % roots for row in range(len(record_of)))
     order = torch.randperm(len(record_of), generator=stream(config.seed, ORDER, index))
-    return Draw(tuple(chosen), record_of, seeds, branches, config.prefix_branches, order)
+    return RolloutSpec(tuple(chosen), record_of, seeds, branches, config.prefix_branches, order)
 
 
 def window_starts(config: RunConfig) -> range:
@@ -97,7 +104,11 @@ def window_starts(config: RunConfig) -> range:
     return range(low, max(high, low + 1), stride)
 
 
-DWELLS: dict[str, Dwell] = {"progressive": constant_dwell, "decay": linear_dwell, "exp_decay": exponential_dwell}
+WINDOW_SCHEDULES: dict[str, WindowSchedule] = {
+    "progressive": constant_window,
+    "decay": linear_window,
+    "exp_decay": exponential_window,
+}
 """sde_window_schedule -> how long the window stays; `random` draws instead."""
 
 
@@ -106,8 +117,8 @@ def window_start(config: RunConfig, index: int) -> int:
     starts = window_starts(config)
     if config.sde_window_schedule == "random":
         return starts[int(torch.randint(len(starts), (1,), generator=stream(config.seed, WINDOW, index)))]
-    dwell = DWELLS[config.sde_window_schedule]
-    return dwelling(index, starts, config.num_inference_steps, config.sde_window_every, dwell)
+    dwell = WINDOW_SCHEDULES[config.sde_window_schedule]
+    return window_position(index, starts, config.num_inference_steps, config.sde_window_every, dwell)
 
 
 def step_choice(config: RunConfig, index: int, samples: int, steps: int, count: int) -> Tensor:

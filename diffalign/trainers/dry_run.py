@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def taken_back(trainer: BaseTrainer) -> Iterator[dict[str, Any]]:
+def restored_after(trainer: BaseTrainer) -> Iterator[dict[str, Any]]:
     """Whatever happens to weights, optimiser, averages and counters inside is undone; yields what they were."""
-    before = copy.deepcopy(trainer.state.parts(trainer))
+    before = copy.deepcopy(trainer.state.snapshot(trainer))
     try:
         yield before
     finally:
-        trainer.state.take_up(trainer, **copy.deepcopy(before))
-        trainer.optimisation.nothing()
+        trainer.state.restore(trainer, **copy.deepcopy(before))
+        trainer.optimisation.skip_step()
 
 
-def rehearse(trainer: BaseTrainer, batch: Batch) -> list[Check]:
+def dry_run(trainer: BaseTrainer, batch: Batch) -> list[Check]:
     """Checks of one real update on a roll-out, and of the checkpoint that would follow it."""
-    with taken_back(trainer) as before:
+    with restored_after(trainer) as before:
         if trainer.ema is not None:
             trainer.ema.step(trainer.parameters)  # diffusers' first step copies; from the second on it averages
         checks = [_moves(trainer, batch, before["weights"])]
@@ -50,7 +50,7 @@ def _moves(trainer: BaseTrainer, batch: Batch, before: dict[str, Tensor]) -> Che
     """One update at the full learning rate (warm-up starts at 0)."""
     rate = trainer.args.learning_rate
     feedback = trainer.feedback(batch)
-    chunk = torch.arange(batch.draw.samples)
+    chunk = torch.arange(batch.spec.samples)
     with dropout(trainer.policy, trainer.args.seed, 0):
         for micro in batch.mine.values():
             for loss in trainer.losses(batch, micro, feedback, chunk):
@@ -88,13 +88,13 @@ def _averages(trainer: BaseTrainer) -> Check:
 
 def _resume(trainer: BaseTrainer, before: dict[str, Any]) -> Check:
     """Save, go back to the beginning, load: everything must change, into what was saved."""
-    saved = copy.deepcopy(trainer.state.parts(trainer))
+    saved = copy.deepcopy(trainer.state.snapshot(trainer))
     with tempfile.TemporaryDirectory() as folder:
         path = save_checkpoint(Path(folder), trainer.state.step, **saved)
-        trainer.state.take_up(trainer, **copy.deepcopy(before))
-        start = _flat(copy.deepcopy(trainer.state.parts(trainer)))
+        trainer.state.restore(trainer, **copy.deepcopy(before))
+        start = _flat(copy.deepcopy(trainer.state.snapshot(trainer)))
         trainer.state.load(trainer, path)
-    loaded, wanted = _flat(trainer.state.parts(trainer)), _flat(saved)
+    loaded, wanted = _flat(trainer.state.snapshot(trainer)), _flat(saved)
     changed = sum(key not in start or not _equal(value, start[key]) for key, value in loaded.items())
     wrong = [key for key in wanted if key not in loaded or not _equal(wanted[key], loaded[key])]
     return Check(
