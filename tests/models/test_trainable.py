@@ -167,14 +167,14 @@ def test_a_shadow_averages_and_comes_back_from_its_state():
     disturb(policy)
     now = [p.detach().clone() for p in trainable_parameters(policy)]
     shadow.average(0.25)
-    assert all(torch.allclose(h, 0.25 * a + 0.75 * b) for h, a, b in zip(shadow.held, start, now, strict=True))
+    assert all(torch.allclose(h, 0.25 * a + 0.75 * b) for h, a, b in zip(shadow.weights, start, now, strict=True))
     saved = shadow.state_dict()
     assert not shadow.equals_policy()
     shadow.average(0.0)
     assert shadow.equals_policy()
-    assert all(torch.equal(h, b) for h, b in zip(shadow.held, now, strict=True))
+    assert all(torch.equal(h, b) for h, b in zip(shadow.weights, now, strict=True))
     shadow.load_state_dict(saved)
-    assert all(torch.equal(h, s) for h, s in zip(shadow.held, saved, strict=True))
+    assert all(torch.equal(h, s) for h, s in zip(shadow.weights, saved, strict=True))
     assert not torch.equal(saved[0], now[0])
     with pytest.raises(ValueError, match="do not fit"):
         shadow.load_state_dict(saved[1:])

@@ -11,7 +11,7 @@ import torch
 
 from diffalign.models import adapter, trainable
 from diffalign.rewards.text_features import TextFeatures
-from diffalign.trainers import preflight, rehearsal, saved, state
+from diffalign.trainers import preflight, dry_run, saved, state
 from diffalign.trainers.embeddings import embed_all, embedded_once, no_encoder_left
 from tests.tiny_pipelines import tiny_sd3
 from tests.trainers.small_runs import disturb, events, same, snapshot
@@ -51,7 +51,7 @@ def test_a_resume_that_forgets_a_part(make, monkeypatch, part):
     def restore(self, trainer, weights, tensors, state):
         before = json.loads(json.dumps(vars(self)))
         kept = trainer.optimisation.state_dict() if part == "optimisation" else None
-        own = rehearsal.trainable_state(trainer.policy)
+        own = dry_run.trainable_state(trainer.policy)
         real(self, trainer, weights, tensors, state)
         if loading and part == "weights":
             trainable.load_trainable_state(trainer.policy, own)

@@ -122,8 +122,8 @@ def test_the_old_policy_follows_once_per_roll_out(make, folder):
     trainer.old.average = lambda decay: (after.append(decay), average(decay))
     trainer.train()
     assert after == [0.25, 0.75], "steps 2 and 4"
-    assert not any(torch.equal(h, p) for h, p in zip(trainer.old.held, trainer.parameters, strict=True) if h.any())
-    assert not all(torch.equal(h, s) for h, s in zip(trainer.old.held, start, strict=True))
+    assert not any(torch.equal(h, p) for h, p in zip(trainer.old.weights, trainer.parameters, strict=True) if h.any())
+    assert not all(torch.equal(h, s) for h, s in zip(trainer.old.weights, start, strict=True))
     assert [line["distance/old"] > 0 for line in events(folder)] == [False, True, True, True]
 
 
@@ -180,7 +180,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(make, method):
     rest = make(**method, max_train_steps=4, name="half")
     rest.train(resume_from_checkpoint="latest")
     assert same(snapshot(whole), snapshot(rest))
-    assert all(torch.equal(a, b) for a, b in zip(whole.old.held, rest.old.held, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(whole.old.weights, rest.old.weights, strict=True))
 
 
 @pytest.mark.parametrize("rank", [4, 0], ids=["lora", "full"])
