@@ -8,10 +8,9 @@ mean is 1 exactly when ``correct`` holds). Overall is the unweighted mean of the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from diffalign.evaluation.judges import Box, Detection
 
 THRESHOLD = 0.3
 COUNTING_THRESHOLD = 0.9
@@ -19,29 +18,7 @@ MAX_PER_CLASS = 16
 POSITION_MARGIN = 0.1
 NONE_TOLERANCE = 1e-3
 
-Box = tuple[float, float, float, float]
 Line = Mapping[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Detection:
-    """One found object.
-
-    Attributes:
-        label: class name.
-        score: confidence in [0, 1].
-        box: (x0, y0, x1, y1) in pixels.
-        color: colour name where the detector knows it.
-        mask: (H, W) bool, or None.
-    """
-
-    label: str
-    score: float
-    box: Box
-    color: str | None = None
-    mask: Tensor | None = None
-
-
 ColourFn = Callable[[Detection], "str | None"]
 Group = list[Detection]
 
