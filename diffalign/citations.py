@@ -15,10 +15,11 @@ abstract), ``unsure``.
 from __future__ import annotations
 
 import csv
-import difflib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from diffalign.naming import nearest
 
 
 class System(NamedTuple):
@@ -84,8 +85,5 @@ def bibtex(*ids: str) -> str:
     """
     ledger = systems()
     for unknown in (i for i in ids if i not in ledger):
-        near = difflib.get_close_matches(unknown, ledger, n=3)
-        raise ValueError(
-            f"no system {unknown!r} in the ledger" + (f"; did you mean {', '.join(near)}?" if near else "")
-        )
+        raise ValueError(f"no system {unknown!r} in the ledger{nearest(unknown, ledger, count=3)}")
     return "\n\n".join(_bibtex(ledger[i]) for i in ids)

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from diffalign.naming import nearest
 from diffalign.rewards import weights
 from diffalign.rewards.images import Fit, Preprocess, clamp_forward, crop_to_square, pad_to_square, squash_to_square
 
@@ -184,9 +185,6 @@ def from_tag(name: str, pretrained: str) -> OpenClip:
 
 def check_architecture(name: str) -> None:
     """Raises a ValueError that lists the nearest names if open_clip does not know one."""
-    import difflib
-
     known = import_open_clip().list_models()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
-        raise ValueError(f"open_clip has no architecture {name!r}; near: {', '.join(near) or 'none'}")
+        raise ValueError(f"open_clip has no architecture {name!r}{nearest(name, known, count=3)}")

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from diffalign.losses.common import Moments, as_float
 from diffalign.losses.reward_combination import weighted_sum
+from diffalign.naming import unknown
 from diffalign.rewards import multipliers
-from diffalign.rewards.naming import unknown
 from diffalign.rewards.routes import Route
 from diffalign.rewards.rules import ENSEMBLES, LAGRANGIAN, RULES, SUMS
 from diffalign.rewards.transforms import Step, check_options, read_steps, transformed

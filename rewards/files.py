@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from diffalign.naming import nearest
 
 
 def load_function(spec: str) -> Any:
@@ -32,10 +33,9 @@ def load_function(spec: str) -> Any:
     module = _run(path)
     if not hasattr(module, name):
         offered = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        nearest = difflib.get_close_matches(name, offered, n=1)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise ValueError(
-            f"reward {spec!r}: {path} has no {name!r}; {hint}it defines: {', '.join(offered) or 'nothing'}"
+            f"reward {spec!r}: {path} has no {name!r}{nearest(name, offered) or '.'} It defines: "
+            f"{', '.join(offered) or 'nothing'}"
         )
     return getattr(module, name)
 

@@ -15,10 +15,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from diffalign.naming import unknown
 from diffalign.rewards.base import Metadata, Reward, ScoringFailure
 from diffalign.rewards.cache import ScoreCache, content_key
 from diffalign.rewards.deadline import Late, ThreadWorker
-from diffalign.rewards.naming import unknown
 from diffalign.rewards.process import ProcessWorker
 from diffalign.rewards.scoring import check_output
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from diffalign.naming import unknown
 from diffalign.rewards.base import Reward
 from diffalign.rewards.cache import ScoreCache
 from diffalign.rewards.guard import GuardedReward, GuardOptions, read_options
 from diffalign.rewards.identity import identity
-from diffalign.rewards.naming import unknown
 from diffalign.rewards.registry import get
 from diffalign.rewards.routes import Route, RoutedReward
 

@@ -9,7 +9,6 @@ first asked for.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import tomllib
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
+from diffalign.naming import nearest
 from diffalign.rewards.base import FunctionReward, Reward, check_reward
 from diffalign.rewards.files import load_function
 from diffalign.rewards.scopes import PairwiseReward
@@ -66,10 +66,9 @@ def _find(name: str) -> Entry:
     found = [entry for entry in everything if entry.name == name]
     if not found:
         known = sorted({entry.name for entry in everything})
-        nearest = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise ValueError(
-            f"unknown reward {name!r}: {hint}Registered: {', '.join(known)}; or give 'file.py:function' or a function"
+            f"unknown reward {name!r}{nearest(name, known) or '.'} Registered: {', '.join(known)}; or give "
+            "'file.py:function' or a function"
         )
     if len(found) > 1:
         owners = " and ".join(f"{entry.distribution} ({entry.value})" for entry in found)

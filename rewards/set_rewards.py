@@ -13,11 +13,11 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
+from diffalign.naming import unknown
 from diffalign.rewards.base import Metadata
 from diffalign.rewards.contract import check_contract
 from diffalign.rewards.features import encoder
 from diffalign.rewards.functions.sets import Statistics, frechet_distance, statistics, vendi_score
-from diffalign.rewards.naming import unknown
 from diffalign.rewards.scopes import Credit, GroupReward, SetValue, broadcast, leave_one_out
 from diffalign.rewards.weights import MissingWeights, read
 

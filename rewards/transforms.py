@@ -27,7 +27,7 @@ from diffalign.losses.reward_shaping import (
     standardize,
     threshold,
 )
-from diffalign.rewards.naming import unknown
+from diffalign.naming import unknown
 
 Takes = Literal["reward", "batch", "moments", "reference"]
 """What a transform looks at: each reward alone, the batch, running moments, or rewards of reference samples."""

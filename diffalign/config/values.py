@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable
 from typing import Any, Literal
 
-
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """'; did you mean `x`?' when a valid word is close, else the empty string."""
-    close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
-    return f"; did you mean `{close[0]}`?" if close else ""
+from diffalign.naming import nearest
 
 
 def coerce(key: str, value: Any, hint: Any) -> Any:

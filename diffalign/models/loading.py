@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from diffalign.models.adapter import Adapter
 from diffalign.models.stable_diffusion import StableDiffusionAdapter
 from diffalign.models.stable_diffusion_3 import StableDiffusion3Adapter
+from diffalign.naming import nearest
 
 FAMILIES: dict[str, type[Adapter]] = {
     "StableDiffusion3Pipeline": StableDiffusion3Adapter,
@@ -99,10 +99,8 @@ def shipped_names() -> list[str]:
 
 
 def _not_found(name: str, error: OSError) -> str:
-    close = difflib.get_close_matches(name, shipped_names(), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"the model {name!r} is not a shipped checkpoint ({', '.join(shipped_names()) or 'none found'}), not a folder, "
-        f"and could not be fetched from the hub ({first}).{hint}"
+        f"and could not be fetched from the hub ({first}){nearest(name, shipped_names())}"
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
+
+from diffalign.naming import nearest
 
 FOLDER = Path(__file__).parent / "checkpoints"
 NAMES = ("shapes-flow", "shapes-flow-guided", "shapes-unet")
@@ -21,8 +22,8 @@ def checkpoint(name: str) -> Path:
     """
     names = (*NAMES, CLIP)
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-        raise ValueError(f"checkpoint {name!r} is unknown; did you mean {near!r}? Shipped: {', '.join(names)}")
+        hint = nearest(name, names, cutoff=0.0)
+        raise ValueError(f"checkpoint {name!r} is unknown{hint} Shipped: {', '.join(names)}")
     path = FOLDER / name
     if not (path / ("open_clip_config.json" if name == CLIP else "model_index.json")).is_file():
         raise FileNotFoundError(f"{name} is not in {FOLDER}; make it with scripts/make_shapes, or reinstall diffalign")

@@ -6,7 +6,6 @@ What the server does not answer is NaN and counted; what no retry can mend (a wr
 from __future__ import annotations
 
 import base64
-import difflib
 import inspect
 import io
 import logging
@@ -20,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from diffalign.naming import nearest
 from diffalign.rewards.base import Metadata, Reward
 from diffalign.rewards.vlm import chat
 from diffalign.rewards.vlm.logit import FIGURE_QUESTION, check_question, fill
@@ -52,9 +52,7 @@ def refuse(unknown: Mapping[str, object], known: Sequence[str]) -> None:
                 f"{name} is not set here: put the server's address into the environment variable {chat.URL_ENV} (or "
                 "name another one with url_env)"
             )
-        nearest = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; valid: {', '.join(known)}"
-        raise ValueError(f"unknown argument {name!r}{hint}")
+        raise ValueError(f"unknown argument {name!r}{nearest(name, known) or '.'} Valid: {', '.join(known)}")
 
 
 class ChatClient:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 import groups
 import imitations
 import pairs
@@ -11,6 +9,8 @@ import pairs_in_context
 import policies
 from batch import Objective
 from loop import Result, train_policy, train_preference
+
+from diffalign.naming import nearest
 
 PREFERENCE: dict[str, Objective] = {**pairs.OBJECTIVES, **pairs_in_context.OBJECTIVES, **groups.OBJECTIVES}
 POLICY: dict[str, Objective] = {**policies.OBJECTIVES, **imitations.OBJECTIVES}
@@ -34,9 +34,7 @@ def unknown(name: str) -> str:
     """What to say when nothing here has this name."""
     if name in NOT_HERE:
         return f"{name!r} is not among the objectives here: {NOT_HERE[name]}"
-    near = difflib.get_close_matches(name, names(), n=3)
-    hint = f"; nearest: {', '.join(near)}" if near else ""
-    return f"no objective is named {name!r}{hint}. --list lists them"
+    return f"no objective is named {name!r}{nearest(name, names(), count=3) or '.'} --list lists them"
 
 
 def train(name: str, *, steps: int, seed: int) -> Result:

@@ -128,7 +128,7 @@ def test_a_score_that_could_not_be_had_is_null_in_the_file(tmp_path):
         (["--baseline"], "name the LoRA by --lora"),
         (["--baseline", "--against", "x.json"], "not allowed with"),
         (["--against", "nowhere.json"], "No such file or directory: nowhere.json"),
-        (["--reward_funcs", "shape"], "did you mean 'shapes'"),
+        (["--reward_funcs", "shape"], "did you mean `shapes`"),
         (["--reward_funcs", "shapes", "shapes"], "share one name"),
         (["--reward_funcs", "shapes", "--reward_kwargs", "{jpeg: {}}"], "must map names out of"),
         (["--guidance_scales", "high"], "invalid float value: 'high'"),

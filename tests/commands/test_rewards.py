@@ -70,7 +70,7 @@ def test_a_function_in_a_file_is_checked(diffalign, tmp_path, body, finding):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["check", "shape"], "did you mean 'shapes'"),
+        (["check", "shape"], "did you mean `shapes`"),
         (["check", "shapes", "--kwargs", "strict"], "must be a mapping"),
         (["check", "shapes", "--kwargs", "{variant: best}"], "variant 'best' is unknown"),
         (["check"], "required: reward"),

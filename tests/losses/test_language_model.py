@@ -116,7 +116,7 @@ def test_the_command_line(cli: ModuleType, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--objective", "simp"], "no objective is named 'simp'; nearest: simpo"),
+        (["--objective", "simp"], "no objective is named 'simp'; did you mean `simpo`"),
         (["--objective", "dpo", "riskpo"], "'riskpo' is not among the objectives here: shapes advantages"),
         (["--steps", "0"], "--steps must be at least 1, got 0"),
     ],

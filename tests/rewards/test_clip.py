@@ -163,7 +163,7 @@ def test_open_clip_may_not_fall_back_to_random_weights(open_folder: Path, tmp_pa
 
 def test_names_and_tags_that_open_clip_does_not_know() -> None:
     pytest.importorskip("open_clip")
-    with pytest.raises(ValueError, match="no architecture 'ViT-H-41'; near: .*ViT-H-14"):
+    with pytest.raises(ValueError, match="no architecture 'ViT-H-41'; did you mean .*`ViT-H-14`"):
         rewards.get("clip", model="ViT-H-41", pretrained="laion2b_s32b_b79k")
     with pytest.raises(ValueError, match="pretrained='laion3b' of ViT-H-14.*tags: .*laion2b_s32b_b79k"):
         rewards.get("clip", model="ViT-H-14", pretrained="laion3b")

@@ -51,5 +51,5 @@ def test_the_file_of_another_architecture_is_refused(published: Published, tmp_p
     torch.save({"state_dict": short}, tmp_path / "HPS_v2_compressed.pt")
     with pytest.raises(ValueError, match="not the checkpoint of this model: size mismatch for ln_final.weight"):
         rewards.get("hpsv2", path=tmp_path, architecture=published["hpsv2"]["architecture"])
-    with pytest.raises(ValueError, match="no architecture 'ViT-H-15'; near: .*ViT-H-14"):
+    with pytest.raises(ValueError, match="no architecture 'ViT-H-15'; did you mean .*`ViT-H-14`"):
         rewards.get("hpsv2", path=tmp_path, architecture="ViT-H-15")

@@ -112,9 +112,9 @@ def test_a_plugin_cannot_take_the_name_of_a_built_in_silently(install: Install) 
 
 
 def test_unknown_names_get_the_nearest() -> None:
-    with pytest.raises(ValueError, match="did you mean 'shapes_strict'"):
+    with pytest.raises(ValueError, match="did you mean `shapes_strict`"):
         rewards.get("shape_strict")
-    with pytest.raises(ValueError, match=r"unknown reward 'zzz': Registered: .*jpeg"):
+    with pytest.raises(ValueError, match=r"unknown reward 'zzz'. Registered: .*jpeg"):
         rewards.get("zzz")
 
 
@@ -267,7 +267,7 @@ def test_two_files_of_one_name_do_not_meet(user_file: Path, tmp_path: Path, imag
 def test_a_missing_file_and_a_missing_function_are_told(user_file: Path) -> None:
     with pytest.raises(ValueError, match="there is no file .*absent.py"):
         rewards.get("absent.py:green")
-    with pytest.raises(ValueError, match="has no 'gren'; did you mean 'green'"):
+    with pytest.raises(ValueError, match="has no 'gren'; did you mean `green`"):
         rewards.get(f"{user_file}:gren")
 
 

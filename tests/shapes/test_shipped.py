@@ -35,9 +35,9 @@ def modules(pipe) -> list[torch.nn.Module]:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match="did you mean 'shapes-flow'"):
+    with pytest.raises(ValueError, match="did you mean `shapes-flow`"):
         checkpoint("shape-flow")
-    with pytest.raises(ValueError, match="did you mean 'shapes-unet'"):
+    with pytest.raises(ValueError, match="did you mean `shapes-unet`"):
         checkpoint("unet")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from diffalign.citations import systems
+from diffalign.naming import nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 _recipes: dict[str, Recipe] = {}
@@ -60,9 +60,8 @@ def get(id: str) -> Recipe:
         ValueError: no recipe has this id; the message names the nearest ones.
     """
     if id not in _recipes:
-        near = difflib.get_close_matches(id, _recipes)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
-        raise ValueError(f"no objective is named {id!r}{hint}. diffalign.losses.recipes.names() lists them")
+        hint = nearest(id, _recipes, count=3) or "."
+        raise ValueError(f"no objective is named {id!r}{hint} diffalign.losses.recipes.names() lists them")
     return _recipes[id]
 
 

@@ -20,7 +20,7 @@ def test_every_recipe_is_claimed_by_the_ledger() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(ValueError, match="no objective is named 'no-such-method'"):
         recipes.get("no-such-method")
-    with pytest.raises(ValueError, match="'simmpo'; nearest: simpo"):
+    with pytest.raises(ValueError, match="'simmpo'; did you mean `simpo`"):
         recipes.get("simmpo")
 
 

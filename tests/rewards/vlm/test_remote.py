@@ -113,7 +113,7 @@ def test_questions_are_asked_at_once_within_bounds(server: Any) -> None:
         ({"auth_token": "sesame"}, "does not belong into a configuration"),
         ({"key_env": "sk-sesame"}, "key_env is the name of an environment variable"),
         ({"base_url": "http://sesame"}, "base_url is not set here.*DIFFALIGN_VLM_URL"),
-        ({"retrys": 3}, "did you mean 'retries'"),
+        ({"retrys": 3}, "did you mean `retries`"),
         ({"concurrency": 0}, "concurrency >= 1"),
         ({"timeout": 0}, "timeout > 0"),
         ({"retries": -1}, "retries >= 0"),
