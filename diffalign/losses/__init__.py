@@ -96,7 +96,7 @@ from diffalign.losses.log_ratio import log_ratio, mean_log_ratio, token_log_rati
 from diffalign.losses.margin_weights import margin_adaptive_weight
 from diffalign.losses.metrics import policy_metrics, preference_metrics
 from diffalign.losses.mixture import hedge, mixture_preference, responsibilities
-from diffalign.losses.multi_reward import advantage_of_sum, sum_of_advantages
+from diffalign.losses.multi_reward import advantage_of_sum, batch_whiten, gdpo_advantage, sum_of_advantages
 from diffalign.losses.nash import nash_advantage, opponent_mean
 from diffalign.losses.preference import pair_margin
 from diffalign.losses.rank_pairs import dcg_weight, pairwise_mean, pairwise_sum
@@ -126,6 +126,7 @@ __all__ = [
     "average_outside",
     "backed_up",
     "batch_std",
+    "batch_whiten",
     "beta_density",
     "bounded_bias",
     "budgets",
@@ -150,6 +151,7 @@ __all__ = [
     "gae",
     "gaussian_kl",
     "gaussian_log_prob",
+    "gdpo_advantage",
     "given_center",
     "group_advantage",
     "group_filters",

@@ -96,8 +96,10 @@ def group_advantage(
 ) -> Tensor:
     """Return ``(rewards - center) / scale``, clipped to ``+-clip``.
 
-    Flow-GRPO is ``scale=batch_std, eps=1e-4, clip=5``; DanceGRPO ``eps=1e-8, clip=5``; RLOO ``center=loo_center,
-    scale=no_scale``. A per-prompt factor is erased by a group scale: multiply the result instead.
+    Flow-GRPO is ``scale=batch_std, eps=1e-4, clip=5``, with ``global_std: False``
+    ``scale=partial(group_std, unbiased=False), eps=1e-4``; DanceGRPO ``eps=1e-8, clip=5``; TRL's GRPO ``eps=1e-4``,
+    verl's ``eps=1e-6``; RLOO ``center=loo_center, scale=no_scale``. A per-prompt factor is erased by a group scale:
+    multiply the result instead. Computed in fp64: a spread of 1e-3 around 1e4 keeps its digits.
 
     Args:
         rewards: ``(B, G)``, detached here; NaN where a sample could not be scored.
@@ -115,9 +117,9 @@ def group_advantage(
     """
     if clip is not None and not clip > 0:
         raise ValueError(f"clip must be positive or None, got {clip}")
-    mask = usable(rewards, mask)
-    rewards = keep(rewards.detach(), mask)
-    adv = keep((rewards - center(rewards, mask)) / scale(rewards, mask, eps), mask)
+    mask, dtype = usable(rewards, mask), as_float(rewards).dtype
+    wide = keep(rewards.detach().double(), mask)  # fp32 loses the spread of rewards far from 0
+    adv = keep((wide - center(wide, mask)) / scale(wide, mask, eps), mask).to(dtype)
     return adv if clip is None else adv.clamp(-clip, clip)
 
 

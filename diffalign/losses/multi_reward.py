@@ -1,19 +1,19 @@
 """Advantages of several rewards. Rewards are stacked K first, ``(K, B, G)``, with one weight each.
 
-A reward of weight 0 (logged only) is not looked at, so it may be NaN. ``advantage`` is ``group_advantage`` with its
-settings
-bound: ``functools.partial(group_advantage, scale=batch_std, eps=1e-4, clip=5.0)``.
+A reward of weight 0 is ignored, so it may be NaN. ``advantage`` is ``group_advantage`` with its settings bound:
+``functools.partial(group_advantage, scale=batch_std, eps=1e-4, clip=5.0)``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from diffalign.losses.advantages import group_advantage
-from diffalign.losses.common import as_float
+from diffalign.losses.advantages import batch_std, group_advantage, group_std, usable
+from diffalign.losses.common import as_float, keep
 
 
 def _weighted(rewards: Tensor, weights: Sequence[float]) -> list[tuple[float, Tensor]]:
@@ -35,8 +35,8 @@ def advantage_of_sum(
     advantage: Callable[..., Tensor] = group_advantage,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Sum, then normalise (Flow-GRPO): the reward of largest spread rules. A NaN in any counted reward drops the
-    sample.
+    """Sum, then normalise (Flow-GRPO): the reward of largest spread dominates. A NaN in any reward of non-zero weight
+    drops the sample.
 
     Args:
         rewards: ``(K, B, G)``.
@@ -60,9 +60,51 @@ def sum_of_advantages(
     advantage: Callable[..., Tensor] = group_advantage,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Normalise each reward in its groups, then add with weights (GDPO; MixGRPO's "advantage_aggr").
+    """Normalise each reward in its groups, then add with weights (MixGRPO's "advantage_aggr"; the first two steps of
+    :func:`gdpo_advantage`).
 
     An affine change of one reward with a positive slope changes nothing (up to eps). A NaN drops the sample from that
     one reward only. Arguments, result and errors as in :func:`advantage_of_sum`. A bound ``clip`` acts on each term.
     """
     return torch.stack([w * advantage(r, mask=mask) for w, r in _weighted(rewards, weights)]).sum(0)
+
+
+def batch_whiten(adv: Tensor, *, mask: Tensor | None = None, unbiased: bool = True, eps: float = 1e-4) -> Tensor:
+    """Return ``(A - mean(A)) / (std(A) + eps)`` over all valid entries of ``A (B, G)``, detached; 0 where masked."""
+    valid = usable(adv, mask)
+    flat, kept = keep(adv.detach(), valid).reshape(1, -1), valid.reshape(1, -1)
+    return group_advantage(flat, scale=partial(batch_std, unbiased=unbiased), mask=kept, eps=eps).view_as(adv)
+
+
+def gdpo_advantage(
+    rewards: Tensor,
+    weights: Sequence[float],
+    *,
+    mask: Tensor | None = None,
+    unbiased: bool = True,
+    eps: float = 1e-4,
+) -> Tensor:
+    """Return GDPO's advantage (arXiv:2601.05242): the sum of per-reward group advantages, whitened over the batch.
+
+    TRL's form (``multi_objective_aggregation="normalize_then_sum"``): each reward over its group's std whatever
+    ``scale_rewards`` says, then ``(A - mean(A)) / (std(A) + eps)`` over the whole batch. verl weights the batch
+    statistics by response length and has eps 1e-6 in the groups.
+
+    Args:
+        rewards: ``(K, B, G)``; NaN where one reward could not be scored: that reward leaves the sample's sum. A sample
+            that no reward could score has advantage 0.
+        weights: K numbers.
+        mask: ``(B, G)``.
+        unbiased: kind of the standard deviations, of group and batch.
+        eps: added to both.
+
+    Returns:
+        ``(B, G)`` without gradient.
+
+    Raises:
+        ValueError: the number of weights is not K, or all are 0.
+    """
+    each = [usable(r, mask) for _, r in _weighted(rewards, weights)]
+    advantage = partial(group_advantage, scale=partial(group_std, unbiased=unbiased), eps=eps)
+    summed = sum_of_advantages(rewards, weights, advantage=advantage, mask=mask)
+    return batch_whiten(summed, mask=torch.stack(each).any(0), unbiased=unbiased, eps=eps)

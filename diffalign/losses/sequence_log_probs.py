@@ -6,6 +6,7 @@ The model is any that speaks transformers' language: ``get_decoder()`` (the laye
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -39,6 +40,14 @@ def _head(model: Any) -> nn.Linear:
     return head
 
 
+def _positions(decoder: Any, attention_mask: Tensor) -> dict[str, Tensor]:
+    """Position ids that start at each row's first token, for decoders that take them (ALiBi models read the mask)."""
+    forward = decoder.forward if isinstance(decoder, nn.Module) else decoder
+    if "position_ids" not in inspect.signature(forward).parameters:
+        return {}
+    return {"position_ids": (attention_mask.long().cumsum(1) - 1).clamp(min=0)}
+
+
 def sequence_log_probs(
     model: Any, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor, *, temperature: float = 1.0
 ) -> Tensor:
@@ -50,7 +59,7 @@ def sequence_log_probs(
 
     Args:
         model: a causal language model of transformers, bare or with a PEFT adapter below its head.
-        input_ids: ``(B, T)`` prompt and completion, padded on either side.
+        input_ids: ``(B, T)`` prompt and completion, padded on either side; positions count from the first token.
         attention_mask: ``(B, T)``, 1 for tokens, 0 for padding.
         completion_mask: ``(B, T)``, 1 for the tokens of the completion.
         temperature: that of sampling, > 0.
@@ -60,7 +69,9 @@ def sequence_log_probs(
     """
     check_same_shape(input_ids=input_ids, attention_mask=attention_mask, completion_mask=completion_mask)
     head = _head(model)
-    hidden = model.get_decoder()(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)[0]
+    decoder = model.get_decoder()
+    positions = _positions(decoder, attention_mask)
+    hidden = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **positions)[0]
     chosen = (completion_mask * attention_mask)[:, 1:].bool()
     labels = torch.where(chosen, input_ids[:, 1:], -100)  # which linear_log_prob leaves out
     return linear_log_prob(hidden[:, :-1], head.weight, labels, bias=head.bias, temperature=temperature)

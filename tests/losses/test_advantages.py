@@ -116,6 +116,15 @@ def test_eps_stands_outside_the_root_and_clip_bounds_the_result() -> None:
     assert A.group_advantage(rewards([0, 2]), scale=A.no_scale, clip=0.5)[0].tolist() == [-0.5, 0.5]
 
 
+@pytest.mark.parametrize("scale", [A.group_std, POPULATION, A.batch_std])
+def test_a_small_spread_far_from_zero_keeps_its_digits(scale) -> None:
+    steps = torch.tensor([[0.0, 1.0, 2.0, 5.0]])
+    far = 1e4 + steps / 1024  # exact in fp32
+    near = A.group_advantage(steps / 1024, scale=scale, eps=0.0)
+    assert far.dtype == torch.float32 and near[0].abs().max() > 1
+    assert torch.allclose(A.group_advantage(far, scale=scale, eps=0.0), near, atol=1e-6)
+
+
 def test_samples_may_come_in_any_order() -> None:
     r, order = torch.randn(3, 6, dtype=F64), torch.randperm(6)
     for center in CENTERS:

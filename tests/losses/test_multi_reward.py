@@ -8,6 +8,8 @@ import torch
 from diffalign.losses import (
     advantage_of_sum,
     batch_std,
+    batch_whiten,
+    gdpo_advantage,
     group_advantage,
     loo_center,
     mean_center,
@@ -95,3 +97,37 @@ def test_mask_result_and_errors(combine) -> None:
         combine(two(), [0.0, 0.0])
     with pytest.raises(ValueError, match=r"\(K, B, G\)"):
         combine(two()[0], [1.0, 1.0, 1.0])
+
+
+def test_gdpo_is_the_number_of_released_code() -> None:
+    """`normalize_then_sum` of TRL 1.16.0, trl/trainer/grpo_trainer.py, weights 1 and .5, groups of 3."""
+    r = torch.tensor([[[1.0, 2.0, 4.0], [0.0, 1.0, 1.0]], [[3.0, 0.0, 1.0], [5.0, 5.0, 8.0]]], dtype=F64)
+    expected = [-0.327311, -0.654622, 0.981934, -1.443185, 0.288597, 1.154588]
+    assert gdpo_advantage(r, [1.0, 0.5]).flatten().tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_gdpo_has_batch_mean_zero_and_unit_std_whatever_the_weights() -> None:
+    for weights in ([1.0, 1.0], [0.01, 0.05]):
+        adv = gdpo_advantage(two(), weights, eps=0.0)
+        assert adv.mean().item() == pytest.approx(0, abs=1e-12) and adv.std().item() == pytest.approx(1)
+    assert torch.allclose(adv, gdpo_advantage(two(), [1.0, 5.0], eps=0.0))
+    population = gdpo_advantage(two(), [1.0, 5.0], eps=0.0, unbiased=False)
+    assert population.std(correction=0).item() == pytest.approx(1)
+
+
+def test_gdpo_leaves_out_what_no_reward_could_score() -> None:
+    r = two()
+    r[:, 0, 2] = NAN
+    r[1, 1, 0] = NAN
+    adv = gdpo_advantage(r, [1.0, 1.0])
+    mask = torch.ones(3, 5)
+    mask[0, 2] = 0
+    assert adv[0, 2] == 0 and adv[1, 0] != 0 and torch.equal(adv, gdpo_advantage(r, [1.0, 1.0], mask=mask))
+    kept = adv[mask.bool()]
+    assert kept.mean().item() == pytest.approx(0, abs=1e-9) and kept.std().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_whitening_is_over_the_batch_not_the_group() -> None:
+    adv = batch_whiten(torch.tensor([[0.0, 1.0], [10.0, 13.0]]), eps=0.0)
+    assert adv.sum().item() == pytest.approx(0, abs=1e-6) and adv[0].sum() < -1
+    assert (batch_whiten(torch.full((2, 3), 0.1)) == 0).all()

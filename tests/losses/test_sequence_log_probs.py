@@ -42,9 +42,15 @@ def batch() -> dict[str, Tensor]:
 
 
 def from_logits(model: Any, data: dict[str, Tensor], temperature: float = 1.0) -> Tensor:
-    logits = model(input_ids=data["input_ids"], attention_mask=data["attention_mask"]).logits / temperature
-    each = logits[:, :-1].log_softmax(-1).gather(-1, data["input_ids"][:, 1:, None])[..., 0]
-    return each * data["completion_mask"][:, 1:] * data["attention_mask"][:, 1:]
+    """Each row alone, without its padding."""
+    rows = []
+    for ids, attention, completion in zip(*data.values(), strict=True):
+        inside = attention.bool()
+        logits = model(input_ids=ids[inside][None]).logits[0, :-1] / temperature
+        each = logits.log_softmax(-1).gather(-1, ids[inside][1:, None])[:, 0] * completion[inside][1:]
+        first = int(inside.nonzero()[0, 0])
+        rows.append(nn.functional.pad(each, (first, len(ids) - 1 - first - len(each))))
+    return torch.stack(rows)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "phi"])
@@ -107,6 +113,7 @@ def test_masks_of_another_shape_are_refused() -> None:
 
 
 def test_the_model_is_reached_by_two_methods_and_its_configuration() -> None:
+    """A decoder that has no positions (ALiBi) gets none."""
     head = nn.Linear(2, 4, bias=False)
     nn.init.zeros_(head.weight)
     seen: dict[str, Any] = {}
