@@ -13,6 +13,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
+from diffalign.data.images import image_suffixes, read_image
 from diffalign.naming import unknown
 from diffalign.rewards.base import Metadata
 from diffalign.rewards.contract import check_contract
@@ -24,7 +25,6 @@ from diffalign.rewards.weights import MissingWeights, read
 DINO = "facebook/dinov2-small"
 DINO_FILES = ((DINO, "model.safetensors"), (DINO, "preprocessor_config.json"))
 CREDITS: dict[str, Credit] = {"leave_one_out": leave_one_out, "broadcast": broadcast}
-IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 CreditName = Literal["leave_one_out", "broadcast"]
 
@@ -139,19 +139,12 @@ def folder_features(folder: Path, features: nn.Module) -> Tensor:
     Raises:
         ValueError: If it holds no images.
     """
-    import numpy as np
-    from PIL import Image
-
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    suffixes = image_suffixes()
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
     if not files:
-        raise ValueError(f"{folder} holds no images ({', '.join(sorted(IMAGES))})")
-    found = []
-    for path in files:
-        with Image.open(path) as image:
-            pixels = torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1)[None] / 255
-        with torch.no_grad():
-            found.append(features(pixels))
-    return torch.cat(found)
+        raise ValueError(f"{folder} holds no images ({', '.join(sorted(suffixes))})")
+    with torch.no_grad():
+        return torch.cat([features(read_image(path)[None]) for path in files])
 
 
 def save_statistics(made: Statistics, path: str | Path) -> None:

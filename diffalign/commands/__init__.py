@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 for a check that failed, 2 for a mistake of the user, 130 for Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    _print_any_character()
     name = f"diffalign {words[0]}" if words and words[0] in verbs() else "diffalign"
     try:
         status = _dispatch(words)
@@ -58,6 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"{name}: {_one_line(error)}{'' if _ours(error) else HINT}", file=sys.stderr)
         return USER_ERROR
+
+
+def _print_any_character() -> None:
+    """Characters that the locale's encoding lacks are printed as `\\xe9`, instead of ending a finished command."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not where a test or a notebook has put another object
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _dispatch(words: list[str]) -> int:
@@ -101,6 +109,8 @@ def _one_line(error: Exception) -> str:
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror and error.filename:
         text = f"{error.strerror}: {error.filename}"
+    if isinstance(error, UnicodeEncodeError):
+        text = f"{text}; this locale has no such character: set PYTHONUTF8=1"
     notes = "; ".join(getattr(error, "__notes__", []))
     return re.sub(r"\s*\n(?!- )\s*", " ", f"{text} ({notes})" if notes else text)
 

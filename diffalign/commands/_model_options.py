@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffalign.commands._options import expanded_path, find_device, positive
+
 if TYPE_CHECKING:
     from diffalign.models import Adapter
 
@@ -16,10 +18,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Adds the model, its LoRA, and where and how it runs."""
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--model", "--pretrained_model_name_or_path", default="shapes-flow", metavar="NAME|FOLDER|HUB_ID",
+        "--model", "--pretrained_model_name_or_path", default="shapes-flow", type=expanded_path,
+        metavar="NAME|FOLDER|HUB_ID",
         help="shipped checkpoint name, diffusers folder (also what full fine-tuning saved), or hub id",
     )  # fmt: skip
-    group.add_argument("--lora", metavar="FOLDER", help="folder with pytorch_lora_weights.safetensors (a run folder)")
+    group.add_argument(
+        "--lora",
+        type=expanded_path,
+        metavar="FOLDER",
+        help="folder with pytorch_lora_weights.safetensors (a run folder)",
+    )
     group.add_argument("--revision", help="hub revision of the model")
     group.add_argument("--variant", help="weight variant of the model, for example fp16")
     group.add_argument("--resolution", type=positive, help="image height and width in pixels; else the pipeline's own")
@@ -51,15 +59,8 @@ def load_model(args: argparse.Namespace, *, lora: str | None) -> Adapter:
         resolution=args.resolution,
         max_sequence_length=args.max_sequence_length,
         dtype=getattr(torch, args.dtype),
-        device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=find_device(args.device),
     )
     if lora is not None:
         load_lora(policy, lora, trainable=False)
     return policy
-
-
-def positive(text: str) -> int:
-    """A whole number above 0, for argparse."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from diffalign.config import nearest
+from diffalign.config import suggestion
 
 METAVARS = {"int": "INT", "positive": "INT", "float": "FLOAT"}
 
@@ -66,4 +66,4 @@ def refuse_unknown(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None
         raise ValueError(f"unexpected argument {word!r}; `{parser.prog} --help` lists the options")
     name = word.split("=")[0]
     known = [option for action in parser._actions for option in action.option_strings]
-    raise ValueError(f"unknown option {name}{nearest(name, known)}; `{parser.prog} --help` lists the options")
+    raise ValueError(f"unknown option {name}{suggestion(name, known)}; `{parser.prog} --help` lists the options")

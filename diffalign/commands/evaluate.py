@@ -8,7 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from diffalign.commands._model_options import add_model_options, load_model, positive
+from diffalign.commands._model_options import add_model_options, load_model
+from diffalign.commands._options import expanded_path, positive
 from diffalign.commands._run_options import read
 from diffalign.commands._tables import table
 from diffalign.data import Record, read_prompts
@@ -22,18 +23,24 @@ REWARDS = ("shapes_strict", "shapes")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds prompts, rewards, protocol, and what to compare with."""
-    parser.add_argument("--prompts", default="shapes:heldout", metavar="FILE", help="shapes:heldout, .txt or .jsonl")
+    parser.add_argument(
+        "--prompts", type=expanded_path, default="shapes:heldout", metavar="FILE", help="shapes:heldout, .txt or .jsonl"
+    )
     parser.add_argument("--max_prompts", type=positive, help="use only the first n prompts")
     parser.add_argument(
-        "--reward_funcs", nargs="+", metavar="REWARD",
+        "--reward_funcs", nargs="+", type=expanded_path, metavar="REWARD",
         help="names or file.py:function; the first is the score, the others are reported beside it (default: those of "
         "--against, else shapes_strict shapes)",
     )  # fmt: skip
     parser.add_argument("--reward_kwargs", metavar="{REWARD: {KEY: VALUE}}", help="arguments per reward, in YAML")
-    parser.add_argument("--output", metavar="FILE", help="JSON file that the evaluation is written to")
+    parser.add_argument(
+        "--output", type=expanded_path, metavar="FILE", help="JSON file that the evaluation is written to"
+    )
     group = parser.add_argument_group("comparison")
     either = group.add_mutually_exclusive_group()
-    either.add_argument("--against", metavar="FILE", help="JSON of another evaluation: print the gain over it")
+    either.add_argument(
+        "--against", type=expanded_path, metavar="FILE", help="JSON of another evaluation: print the gain over it"
+    )
     either.add_argument("--baseline", action="store_true", help="evaluate without --lora too, print the gain")
     group = parser.add_argument_group("protocol (default: that of --against, else in brackets)")
     group.add_argument("--guidance_scales", nargs="+", type=float, metavar="FLOAT", help="the best counts [1 2 3 5]")

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from diffalign.commands._model_options import add_model_options, load_model, positive
+from diffalign.commands._model_options import add_model_options, load_model
+from diffalign.commands._options import expanded_path, positive
 from diffalign.data import Record, read_prompts
 
 if TYPE_CHECKING:
@@ -35,9 +36,16 @@ class Sample(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds prompts, sampling and output."""
     parser.add_argument("prompt", nargs="*", help="prompts, one word group each (quote them)")
-    parser.add_argument("--prompts", metavar="FILE", help="shapes:heldout, shapes:train, a .txt or a .jsonl of prompts")
+    parser.add_argument(
+        "--prompts",
+        type=expanded_path,
+        metavar="FILE",
+        help="shapes:heldout, shapes:train, a .txt or a .jsonl of prompts",
+    )
     parser.add_argument("--max_prompts", type=positive, help="use only the first n prompts")
-    parser.add_argument("--output", default="generated", metavar="FOLDER", help="folder that the images go to")
+    parser.add_argument(
+        "--output", type=expanded_path, default="generated", metavar="FOLDER", help="folder that the images go to"
+    )
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that holds images already")
     group = parser.add_argument_group("sampling")
     group.add_argument("--images_per_prompt", type=positive, default=4, help="images per prompt")

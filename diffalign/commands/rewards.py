@@ -1,4 +1,4 @@
-"""`diffalign rewards`: which rewards there are, whether one works here, and what one says of a folder of images."""
+"""`diffalign rewards`: which rewards there are, whether one works here, and the scores of a folder of images."""
 
 from __future__ import annotations
 
@@ -8,26 +8,37 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from diffalign.commands import _reward_folder, _reward_list
-from diffalign.commands._model_options import positive
+from diffalign.commands._options import expanded_path, positive
 
 if TYPE_CHECKING:
     from diffalign.rewards.base import Reward
 
-HELP = "list the rewards, check that one works, or score a folder of images"
+HELP = "list the rewards, show or check one, or score a folder of images"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the actions `list`, `check` and `score`."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|check|score")
+    """Adds the actions `list`, `show`, `check` and `score`."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|check|score")
     actions.add_parser("list", help="registered rewards", description="Registered rewards.")
+    show = actions.add_parser("show", help="one reward in full", description="Everything known of one reward.")
+    show.add_argument("reward", help="a name of `diffalign rewards list`")
     check = actions.add_parser("check", help="does a reward keep the contract?", description="Checks one reward.")
-    check.add_argument("reward", help="a name of `diffalign rewards list`, or file.py:function")
+    check.add_argument("reward", type=expanded_path, help="a name of `diffalign rewards list`, or file.py:function")
     check.add_argument("--kwargs", default="{}", metavar="{KEY: VALUE}", help="its keyword arguments, in YAML")
     score = actions.add_parser("score", help="score a folder of images", description="Scores a folder of images.")
-    score.add_argument("folder", help="images, with metadata.jsonl or a .txt beside each")
-    score.add_argument("--reward_funcs", nargs="+", required=True, metavar="REWARD", help="names or file.py:function")
+    score.add_argument("folder", type=expanded_path, help="images with captions, or what `diffalign generate` wrote")
+    score.add_argument(
+        "--reward_funcs",
+        nargs="+",
+        required=True,
+        type=expanded_path,
+        metavar="REWARD",
+        help="names or file.py:function",
+    )
     score.add_argument("--reward_kwargs", metavar="{REWARD: {KEY: VALUE}}", help="arguments per reward, in YAML")
-    score.add_argument("--output", metavar="FILE", help=".parquet, .csv, .jsonl [FOLDER_scores.parquet]")
+    score.add_argument(
+        "--output", type=expanded_path, metavar="FILE", help=".parquet, .csv, .jsonl [FOLDER_scores.parquet]"
+    )
     score.add_argument("--batch_size", type=positive, default=16, help="images per call")
     score.add_argument("--device", default="cpu", metavar="DEVICE", help="where the rewards run")
     score.add_argument("--sheet", type=positive, default=8, help="best and worst images on the contact sheet")
@@ -35,10 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Lists, checks one reward, or scores a folder; exit status 1 when something is wrong with what was found."""
+    """Runs one action; exit status 1 when something is wrong with a reward or nothing could be scored."""
     if args.action == "score":
         return _reward_folder.run(args)
-    return _reward_list.run() if args.action == "list" else _check(args.reward, args.kwargs)
+    if args.action == "show":
+        return _reward_list.show_one(args.reward)
+    return _reward_list.show_all() if args.action == "list" else _check(args.reward, args.kwargs)
 
 
 def _check(spec: str, kwargs: str) -> int:

@@ -1,5 +1,7 @@
 """The run configuration: keys, how they are read, and what a run may hold."""
 
+from diffalign.config.foreign_names import suggestion
+from diffalign.config.paths import expanded
 from diffalign.config.rules import check_ranges
 from diffalign.config.run_config import (
     ALIASES,
@@ -19,9 +21,11 @@ __all__ = [
     "canonical",
     "changed",
     "check_ranges",
+    "expanded",
     "known_keys",
     "load_config",
     "make_config",
     "nearest",
     "save_config",
+    "suggestion",
 ]

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import yaml
 
+from diffalign.config.foreign_names import suggestion
 from diffalign.config.rules import check_ranges
-from diffalign.config.values import coerce, nearest
+from diffalign.config.values import coerce
 
 
 def _key(default: Any, text: str) -> Any:
@@ -252,6 +253,6 @@ def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
 def _canonical(key: str) -> str:
     name = ALIASES.get(key.replace("-", "_"), key.replace("-", "_"))
     if name not in known_keys():
-        hint = nearest(name, [*known_keys(), *ALIASES])
+        hint = suggestion(name, [*known_keys(), *ALIASES])
         raise ValueError(f"unknown configuration key `{key}`{hint or '; `diffalign train --help` lists all keys'}")
     return name

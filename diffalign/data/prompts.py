@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
+
+from diffalign.data.text import json_objects, numbered_lines
 
 SPLITS = ("train", "heldout")
 FORMS = "shapes:train, shapes:heldout, a .txt file (one prompt a line) or a .jsonl file (prompt and metadata a line)"
@@ -35,12 +35,12 @@ def read_prompts(spec: str | Path) -> list[Record]:
     if text.startswith("shapes:"):
         return _shapes(text.removeprefix("shapes:"))
     path = Path(text)
-    reader = {".txt": _from_text, ".jsonl": _from_json}.get(path.suffix.lower())
+    reader = {".txt": _from_text, ".jsonl": _from_json_lines}.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"prompts {text!r} have no known form; valid: {FORMS}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no prompt file {path} (looked in {Path.cwd()}); valid: {FORMS}")
-    records = [reader(line, f"{path}, line {number}") for number, line in _lines(path)]
+    records = reader(path)
     if not records:
         raise ValueError(f"{path} holds no prompts; write one a line")
     return records
@@ -55,28 +55,24 @@ def _shapes(split: str) -> list[Record]:
     return [{"prompt": str(line["prompt"]), "metadata": dict(line)} for line in shapes.prompts(split)]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines that are not blank; decoded one by one, so that an error knows its line."""
-    for number, raw in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not UTF-8 text ({error.reason})") from error
-        if line:
-            yield number, line
+def _from_text(path: Path) -> list[Record]:
+    return [{"prompt": line, "metadata": {}} for _, line in numbered_lines(path)]
 
 
-def _from_text(line: str, where: str) -> Record:
-    return {"prompt": line, "metadata": {}}
+def _from_json_lines(path: Path) -> list[Record]:
+    return [record_of(value, where) for where, value in json_objects(path)]
 
 
-def _from_json(line: str, where: str) -> Record:
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error.msg} at column {error.colno})") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: must be an object with the key `prompt`; it is a {type(value).__name__}")
+def record_of(value: dict[str, Any], where: str) -> Record:
+    """The record of one JSON object, as `read_prompts` describes it.
+
+    Args:
+        value: the object.
+        where: its place, for the message.
+
+    Raises:
+        ValueError: no prompt, an empty one, or metadata that is not an object.
+    """
     prompt, nested = value.get("prompt"), value.get("metadata", {})
     if not isinstance(prompt, str) or not prompt.strip():
         raise ValueError(f"{where}: `prompt` must be a text that is not empty; got {prompt!r}")

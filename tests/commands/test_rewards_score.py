@@ -78,30 +78,104 @@ def test_a_run_that_was_cut_off_goes_on_and_failures_are_tried_again(diffalign, 
     assert [row["score"] is None for row in rows] == [False, True, False, False, False, False]
 
 
-def test_a_broken_image_has_no_score_and_sizes_may_differ(diffalign, folder, tmp_path):
+def test_a_broken_image_has_no_score_and_sizes_may_differ(diffalign, folder, tmp_path, caplog):
     (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:60])
     Image.new("L", (20, 30), 128).save(folder / "2.png")
+    (folder / "x.heic").write_bytes(b"")
     outcome = diffalign("rewards", "score", folder, "--reward_funcs", "jpeg", "--output", tmp_path / "out.csv")
     assert outcome.status == 0, outcome.err
     rows = table(tmp_path / "out.csv")
     assert [row["jpeg_compressibility"] == "" for row in rows] == [False, True, False, False, False, False]
     assert (rows[2]["width"], rows[2]["height"]) == ("20", "30")
     assert "5       1" in outcome.out
+    assert "1.png cannot be read" in caplog.text and "not images that can be read (.heic 1" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--output", "{tmp}/x.xlsx"], "must end in .parquet, .csv, .jsonl"),
-        (["--output", "{tmp}/none/x.csv"], "there is no folder"),
-        (["--output", "{folder}/x.csv"], "lies in the folder that is scored"),
+        (["--output", "{folder}/0.png/x.csv"], "is in the folder that is scored"),
+        (["--output", "{tmp}/file/x.csv"], "file is a file, not a folder"),
+        (["--output", "{tmp}/folder.csv"], "is a folder"),
+        (["--output", "$NOT_SET_HERE/x.csv"], "no environment variable NOT_SET_HERE"),
+        (["--output", "{tmp}/x.csv", "--device", "gpu"], "--device gpu is not here"),
         (["--output", "{tmp}/x.csv", "--reward_kwargs", "3"], "must be like"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_scored(diffalign, folder, words, message):
+    (folder.parent / "file").write_text("")
+    (folder.parent / "folder.csv").mkdir()
     words = [word.format(tmp=folder.parent, folder=folder) for word in words]
     outcome = diffalign("rewards", "score", folder, "--reward_funcs", "jpeg", *words)
     assert outcome.status == 2 and message in outcome.err and not list(folder.parent.glob("*.sqlite"))
+
+
+BRIGHTNESS = """
+def height(images, prompts, metadata):
+    return images.mean((1, 2, 3))
+def prompt(images, prompts, metadata):
+    {body}
+    return images[:, 0, 0, 0]
+"""
+
+
+def test_pixels_are_scored_as_they_are_seen(diffalign, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.fromarray(np.full((4, 4), 8000, np.uint16)).save(folder / "deep.png")
+    Image.fromarray(np.full((4, 4), 31, np.uint8)).save(folder / "flat.png")
+    Image.new("RGBA", (4, 4), (200, 0, 0, 0)).save(folder / "clear.png")
+    (tmp_path / "mine.py").write_text(BRIGHTNESS.format(body="pass"))
+    words = ["--reward_funcs", tmp_path / "mine.py:height", "--without_prompts", "--output", tmp_path / "out.jsonl"]
+    assert diffalign("rewards", "score", folder, *words).status == 0
+    found = {row["file"]: row["reward_height"] for row in table(tmp_path / "out.jsonl")}
+    assert found == {"clear.png": 1.0, "deep.png": pytest.approx(8000 / 65535), "flat.png": pytest.approx(31 / 255)}
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
+def test_a_reward_named_like_a_column_has_a_column_of_its_own(diffalign, folder, tmp_path, name):
+    (tmp_path / "mine.py").write_text(BRIGHTNESS.format(body="pass"))
+    rewards = [tmp_path / "mine.py:height", tmp_path / "mine.py:prompt"]
+    outcome = diffalign("rewards", "score", folder, "--reward_funcs", *rewards, "--output", tmp_path / name)
+    assert outcome.status == 0, outcome.err
+    if name.endswith(".parquet"):
+        row = pytest.importorskip("pyarrow.parquet").read_table(tmp_path / name).to_pylist()[0]
+    else:
+        row = table(tmp_path / name)[0]
+    assert int(row["height"]) == 32 and row["prompt"].startswith("a photo of")
+    assert 0 < float(row["reward_height"]) < 1 and 0 <= float(row["reward_prompt"]) <= 1
+
+
+def test_scores_are_rescued_when_their_place_is_taken_in_the_end(diffalign, folder, tmp_path, monkeypatch):
+    (tmp_path / "cwd").mkdir()
+    (tmp_path / "cwd" / "out.jsonl").write_text("older")
+    monkeypatch.chdir(tmp_path / "cwd")
+    place = tmp_path / "place"
+    body = f"import os; os.makedirs({str(place / 'out.jsonl')!r}, exist_ok=True)"
+    (tmp_path / "mine.py").write_text(BRIGHTNESS.format(body=body))
+    words = ["--reward_funcs", tmp_path / "mine.py:prompt", "--output", place / "out.jsonl"]
+    outcome = diffalign("rewards", "score", folder, *words)
+    assert outcome.status == 0, outcome.err
+    rescued = tmp_path / "cwd" / "out_1.jsonl"
+    assert f"the result is in {rescued}" in outcome.err and str(rescued) in outcome.out
+    assert len(table(rescued)) == 6 and (tmp_path / "cwd" / "out.jsonl").read_text() == "older"
+    assert not list((tmp_path / "cwd").glob(".*"))
+
+
+def test_what_generate_wrote_is_scored_with_its_own_prompts(diffalign, tiny_model, tmp_path):
+    (tmp_path / "p.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in shapes.prompts("train")[:2]), encoding="utf-8"
+    )
+    words = ["--prompts", tmp_path / "p.jsonl", "--images_per_prompt", "2", "--num_inference_steps", "1"]
+    assert diffalign("generate", *words, "--model", tiny_model, "--output", tmp_path / "out").status == 0
+    words = ["--reward_funcs", "shapes", "--output", tmp_path / "scores.jsonl"]
+    outcome = diffalign("rewards", "score", tmp_path / "out", *words)
+    assert outcome.status == 0, outcome.err
+    rows = table(tmp_path / "scores.jsonl")
+    assert [row["file"] for row in rows] == [f"0000{i}/samples/000{j}.png" for i in range(2) for j in range(2)]
+    assert [row["prompt"] for row in rows[::2]] == [line["prompt"] for line in shapes.prompts("train")[:2]]
+    assert rows[0]["metadata"]["include"]
 
 
 def test_parquet_without_its_library_says_how_to_get_it(diffalign, folder, monkeypatch):
