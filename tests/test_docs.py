@@ -12,7 +12,8 @@ import pytest
 from diffalign.commands import verbs
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+PAGES += sorted(path for folder in ("docs", "benchmarks") for path in (ROOT / folder).rglob("*.md"))
 
 
 def blocks(page: Path, language: str) -> list[str]:

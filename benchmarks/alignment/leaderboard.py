@@ -12,35 +12,38 @@ import sys
 import tempfile
 from pathlib import Path
 
+import yaml
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT), str(HERE)]
+sys.path.insert(0, str(ROOT))
 
-from board import reading, rows, table  # noqa: E402
-from keep import curve, keep  # noqa: E402
-from method_curves import draw  # noqa: E402
-
+from benchmarks.alignment.board import methods, reading, table  # noqa: E402
+from benchmarks.alignment.keep import add  # noqa: E402
+from benchmarks.alignment.method_curves import draw  # noqa: E402
+from benchmarks.alignment.results import Results  # noqa: E402
+from benchmarks.alignment.run_folder import curve, model_evaluations, read_run  # noqa: E402
 from diffalign.config import RunConfig, load_config  # noqa: E402
 
 MODEL = "shapes-flow"
 PAGE = ROOT / "docs" / "comparison.md"
 FIGURES = ROOT / "docs" / "images" / "methods"
 SCALES = [1.0, 2.0]
-"""For shapes-flow, whose guidance is distilled; 3 and 5 stand far below (docs/shapes.md)."""
+"""For shapes-flow, whose guidance is distilled; 3 and 5 score far lower (docs/shapes.md)."""
 PROBED = 3
 """Roll-outs whose mean cost decides how many fit: windows and forks make them differ."""
 
 
 PROTOCOL = """\
 Every method trains `shapes-flow` with its recipe of `scripts/recipes/shapes-flow` for the same number of model
-evaluations (forward 1, backward 1 under LoRA; roll-outs and updates, not evaluations). Before and after each stand at
-their own best guidance scale out of 1 and 2 (at 3 and 5 the model is far below), with the same steps, the same initial
-noise, all held-out prompts and 4 images each; the score is the strict one, the trained reward the soft one. Scores are
-averaged over seeds prompt by prompt; the interval is a paired bootstrap over prompts, stratified by task, 2,000 draws.
-The last column is the largest fall of the held-out curve since its best. quickstart, second_of_five and
-three_early_steps (earlier quickstarts) and flow_grpo_long stand beside them with budgets, a reward and guidance scales
-of their own; quickstart also with 32 images, of which 4 choose the scale, and second_of_five with five steps, at which
-the base scores less, and 8 images."""
+evaluations (a forward counts 1, a backward 1 under LoRA; roll-outs and updates, not evaluations). Scores are strict
+GenEval scores on all held-out prompts, 4 images each, before and after training at the model's own best guidance scale
+out of 1 and 2, with the same steps and the same initial noise. They are averaged over seeds prompt by prompt; the
+interval is a paired bootstrap over prompts, stratified by task, 2,000 draws. "Trained reward" is its held-out gain;
+"lost since best" is the largest fall of the held-out curve since its best.
+
+Not at equal budgets: quickstart (32 images per prompt), its earlier versions second_of_five (five steps, 8 images) and
+three_early_steps, and flow_grpo_long, which also choose from four guidance scales and train `shapes_graded`."""
 
 
 def recipes() -> list[str]:
@@ -71,13 +74,6 @@ def steps_within(config: RunConfig, cost: float, evaluations: int) -> int:
     return rollouts * steps_per_rollout(config)
 
 
-def spent(run: Path) -> int:
-    """Model evaluations of training in a run folder: forward 1, backward 1 under LoRA, 2 in full fine-tuning."""
-    last = curve(run)[-1]
-    weight = 1 if load_config(run / "config.yaml").lora_r else 2
-    return int(str(last["forwards"])) + weight * int(str(last["backwards"]))
-
-
 def train(recipe: str, folder: Path, seed: int, **keys: object) -> int:
     """One run in a process of its own; its exit status."""
     given = {"seed": seed, "output_dir": folder, **keys}
@@ -96,16 +92,17 @@ def probe(recipe: str, known: Path) -> float:
         off = {"compare": "false", "eval_steps": 0, "preflight": "false", "eval_dataset": "none"}
         if train(recipe, run, 0, max_train_steps=PROBED * steps_per_rollout(config), **off):
             raise RuntimeError(f"{recipe} fails in its first roll-outs: see above")
-        cost = spent(run) / PROBED
+        resolved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        cost = model_evaluations(curve(run), resolved) / PROBED
     known.parent.mkdir(parents=True, exist_ok=True)
     known.write_text(str(cost), encoding="utf-8")
     return cost
 
 
-def run_one(recipe: str, seed: int, evaluations: int, folder: Path) -> bool:
-    """Train, evaluate and keep one recipe and seed; False when it failed. What is kept is not run again."""
-    target = HERE / MODEL / recipe / f"seed-{seed}"
-    if (target / "comparison.json").is_file():
+def run_one(recipe: str, seed: int, evaluations: int, folder: Path, results: Results) -> bool:
+    """Train, evaluate and keep one recipe and seed; False when it failed. A kept run is not run again."""
+    key = (MODEL, recipe, str(seed))
+    if key in {(row["model"], row["method"], row["seed"]) for row in results.table("summary")}:
         return True
     config = load_config(ROOT / "scripts" / "recipes" / MODEL / f"{recipe}.yaml")
     steps = steps_within(config, probe(recipe, folder / recipe / "cost.txt"), evaluations)
@@ -118,16 +115,16 @@ def run_one(recipe: str, seed: int, evaluations: int, folder: Path) -> bool:
         eval_guidance_scales=SCALES, watchdog="off",
     )  # fmt: skip
     if status == 0:
-        keep(run, target)
+        add(read_run(run, recipe), results)
     return status == 0
 
 
-def page() -> str:
+def page(results: Results) -> str:
     """The text of docs/comparison.md."""
-    found = rows(HERE / MODEL)
+    found = methods(results, MODEL)
     parts = [
         "# Comparison of methods",
-        "Written by `benchmarks/alignment/leaderboard.py` from the runs kept under `benchmarks/alignment`.",
+        "Generated by `benchmarks/alignment/leaderboard.py` from [the kept runs](../benchmarks/alignment/README.md).",
         PROTOCOL,
         table(found) if found else "",
         "## Reading",
@@ -146,10 +143,11 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="only write the page")
     args = parser.parse_args()
     chosen = [] if args.table else [(seed, recipe) for seed in args.seeds for recipe in args.recipes]
-    failed = [f"{r} seed {s}" for s, r in chosen if not run_one(r, s, args.evaluations, args.output.resolve())]
-    PAGE.write_text(page(), encoding="utf-8")
-    for row in rows(HERE / MODEL):
-        draw(HERE / MODEL / row.name, FIGURES / f"{row.name}.svg")
+    results, output = Results(), args.output.resolve()
+    failed = [f"{r} seed {s}" for s, r in chosen if not run_one(r, s, args.evaluations, output, results)]
+    PAGE.write_text(page(results), encoding="utf-8")
+    for method in methods(results, MODEL):
+        draw(results.curve(MODEL, method.name), FIGURES / f"{method.name}.svg")
     print("\n".join([f"wrote {PAGE}", *(f"failed: {name}" for name in failed)]))
     return 1 if failed else 0
 

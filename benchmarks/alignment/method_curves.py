@@ -1,16 +1,17 @@
-"""Draws the kept runs of a recipe: trained reward and held-out score, one line per seed, as one SVG for its page."""
+"""Draws the kept runs of a method: trained reward and held-out score, one line per seed, as one SVG for its page."""
 
 from __future__ import annotations
 
-import csv
+from itertools import groupby
 from pathlib import Path
 
+from benchmarks.alignment.results import Row
 from diffalign.report.curves import Line, line_chart, smooth
 from diffalign.report.html import Markup, el
 
 COLOURS = ("#2a6fdb", "#d9661f", "#1e8a5b", "#8a4fd0", "#c93a6e", "#1a8a99")
 PANELS = (("reward", "trained reward", 12), ("heldout", "held-out score, strict", None))
-"""Column of curve.csv, title, and which part of the steps is averaged for a point: one in so many."""
+"""Column, title, and the share of the steps that each point averages: one part in so many."""
 SIZE, GAP, HEAD = (360, 190), 30, 26
 STYLE = """
 text { font-family: system-ui, sans-serif; fill: #656a73; } .tick { font-size: 11px; } .power { font-size: 8.5px; }
@@ -19,15 +20,19 @@ path { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 """
 
 
-def draw(recipe: Path, target: Path) -> None:
-    """Write the figure of the runs under ``recipe/seed-<n>``.
+def draw(curve: list[Row], target: Path) -> None:
+    """Write the figure of one method.
+
+    Args:
+        curve: Its kept curves, as `Results.curve` reads them.
+        target: SVG file.
 
     Raises:
-        ValueError: no run has a curve.
+        ValueError: If there is no curve.
     """
-    curves = {path.parent.name.replace("-", " "): _read(path) for path in sorted(recipe.glob("seed-*/curve.csv"))}
-    if not curves:
-        raise ValueError(f"{recipe} has no seed-<n>/curve.csv: keep a run first")
+    if not curve:
+        raise ValueError(f"no curve to draw {target.name} from: keep a run first")
+    curves = {f"seed {seed}": list(rows) for seed, rows in groupby(curve, key=lambda row: row["seed"])}
     parts = [_panel(curves, i) for i in range(len(PANELS))]
     width, height = len(PANELS) * SIZE[0] + (len(PANELS) - 1) * GAP, SIZE[1] + HEAD
     figure = el("svg", el("style", Markup(STYLE)), *parts, xmlns="http://www.w3.org/2000/svg",
@@ -36,12 +41,7 @@ def draw(recipe: Path, target: Path) -> None:
     target.write_text(str(figure) + "\n", encoding="utf-8")
 
 
-def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _panel(curves: dict[str, list[dict[str, str]]], index: int) -> Markup:
+def _panel(curves: dict[str, list[Row]], index: int) -> Markup:
     """Title, colours of the seeds, and the chart of one column over optimiser steps."""
     column, title, part = PANELS[index]
     lines = []

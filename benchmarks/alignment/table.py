@@ -1,38 +1,33 @@
-"""Prints a Markdown table of every run filed under benchmarks/alignment."""
+"""Prints a Markdown table of every run in `results/summary.csv`: ``python benchmarks/alignment/table.py``."""
 
 from __future__ import annotations
 
-import csv
-import json
+import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.alignment.board import gain_cells, markdown  # noqa: E402
+from benchmarks.alignment.results import MEAN, Results, Row  # noqa: E402
+
+HEAD = ["run", "overall", "gain, 95% CI", "guidance", "images", "model evaluations", "training minutes"]
 
 
-def row(folder: Path) -> str:
-    """One line: gain with interval, best guidance scales, cost."""
-    comparison = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    overall, guidance = comparison["overall"], comparison["guidance"]
-    with (folder / "curve.csv").open(encoding="utf-8") as file:
-        last = list(csv.DictReader(file))[-1]
-    cells = [
-        str(folder.relative_to(HERE)),
-        f"{overall['before']:.3f} -> {overall['after']:.3f}",
-        f"{overall['gain']:+.3f} [{overall['low']:+.3f}, {overall['high']:+.3f}]",
-        f"{guidance['before']:g} -> {guidance['after']:g}",
-        f"{int(last['images']):,}",
-        f"{(int(last['forwards']) + int(last['backwards'])) / 1000:,.0f} k",
-        f"{float(last['seconds']) / 60:.1f}",
+def line(row: Row) -> list[str]:
+    """Cells of one run: gain with interval, best guidance scales, cost."""
+    return [
+        f"{row['model']}/{row['method']}/seed-{row['seed']}",
+        *gain_cells(row),
+        f"{row['guidance_before']} -> {row['guidance_after']}",
+        f"{int(row['images']):,}",
+        f"{float(row['evaluations']) / 1000:,.0f} k",
+        f"{float(row['seconds']) / 60:.1f}",
     ]
-    return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:
     """Print the table."""
-    print("| run | overall | gain, 95% CI | guidance | images | model evaluations | training minutes |")
-    print("|---|---|---|---|---|---|---|")
-    for path in sorted(HERE.rglob("comparison.json")):
-        print(row(path.parent))
+    print(markdown(HEAD, [line(row) for row in Results().table("summary") if row["seed"] != MEAN]))
 
 
 if __name__ == "__main__":
