@@ -1,7 +1,11 @@
 """HPSv3 (arXiv 2508.03789): Qwen2-VL-7B with a small head on a special token, trained on human preferences.
 
-The head says mean and log-deviation of the preference; the score is the mean. The model was trained under one fixed
-instruction, which is the authors' text: it is read, not run, from their source file (or from a text file of yours).
+The head gives mean and log-deviation of the preference; the score is the mean. The model was trained under one fixed
+instruction, which is the authors' text: it is parsed, not run, from their source file (or read from a text file).
+
+Positions are those of the released forward (`Qwen2VLRewardModelBT.forward` of MizzenAI/HPSv3): it passes embeddings to
+the decoder without token ids and image grid, so every token, image tokens included, has its index in the sequence as
+position on all three axes. Qwen2-VL's own forward gives image tokens grid positions instead, and other scores.
 """
 
 from __future__ import annotations
@@ -177,8 +181,10 @@ class HPSv3Reward(VisionReward):
         """Scores `(n,)` of images `(n, 3, H, W)` on the model's device."""
         questions = [fill(self._question, text_prompt=self._vlm.plain(prompt)) for prompt in prompts]
         inputs = self._vlm.inputs([images], [self._vlm.question(question) for question in questions])
-        hidden = self._ranker.backbone.model(**inputs, use_cache=False).last_hidden_state
+        ids = inputs["input_ids"]
+        positions = torch.arange(ids.shape[1], device=ids.device).expand(3, *ids.shape)
+        hidden = self._ranker.backbone.model(**inputs, position_ids=positions, use_cache=False).last_hidden_state
         rows = torch.arange(len(hidden), device=hidden.device)
-        at_token = hidden[rows, (inputs["input_ids"] == self._token).int().argmax(1)]
+        at_token = hidden[rows, (ids == self._token).int().argmax(1)]
         means: Tensor = self._ranker.head(at_token.to(self._ranker.head[0].weight.dtype))[:, 0]
         return means

@@ -80,8 +80,18 @@ def test_the_contract_holds_with_padding_and_gradient(parts: dict[str, Any], pho
     reward.self_test()
 
 
-def test_the_score_is_the_mean_of_the_head_at_the_reward_token(parts: dict[str, Any], photos: Tensor) -> None:
-    """By the model's own hidden states, one sequence at a time, the head written out."""
+def released_states(backbone: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """Last hidden states `(L, D)` of the released forward: embeddings of text and image, then the decoder alone."""
+    embedded = backbone.get_input_embeddings()(inputs["input_ids"])
+    seen = backbone.model.visual(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"]).pooler_output
+    where = (inputs["input_ids"] == backbone.config.image_token_id)[..., None].expand_as(embedded)
+    embedded = embedded.masked_scatter(where, seen)
+    decoder = backbone.model.language_model
+    return decoder(inputs_embeds=embedded, attention_mask=inputs["attention_mask"]).last_hidden_state[0]
+
+
+def test_the_score_is_that_of_the_released_forward(parts: dict[str, Any], photos: Tensor) -> None:
+    """One sequence at a time, the head written out; grid positions, which the library would make, score differently."""
     reward = HPSv3Reward(**parts)
     head = {name: value for name, value in reward._ranker.head.state_dict().items()}
     question = "\nRate the image. Prompt - a fox\n\nThe rating: <|Reward|>\n\nEND\n"
@@ -90,12 +100,17 @@ def test_the_score_is_the_mean_of_the_head_at_the_reward_token(parts: dict[str, 
     place = tokens.index(reward._token)
     assert place < len(tokens) - 3
     assert inputs["image_grid_thw"].tolist() == [[1, 4, 6]]  # 56 x 84: the least multiples of 28 of that area
+
+    def mean(states: Tensor) -> float:
+        x = torch.relu(head["0.weight"] @ states[place] + head["0.bias"])
+        x = torch.relu(head["3.weight"] @ x + head["3.bias"])
+        return float((head["5.weight"] @ x + head["5.bias"])[0])
+
     with torch.no_grad():
-        states = reward._ranker.backbone(**inputs, output_hidden_states=True).hidden_states[-1][0, place]
-    x = torch.relu(head["0.weight"] @ states + head["0.bias"])
-    x = torch.relu(head["3.weight"] @ x + head["3.bias"])
-    expected = float((head["5.weight"] @ x + head["5.bias"])[0])
-    assert float(reward(photos[:1], ["a fox"], [{}])) == pytest.approx(expected, rel=1e-4)
+        released = mean(released_states(reward._ranker.backbone, inputs))
+        on_the_grid = mean(reward._ranker.backbone(**inputs, output_hidden_states=True).hidden_states[-1][0])
+    assert abs(released - on_the_grid) > 1e-3
+    assert float(reward(photos[:1], ["a fox"], [{}])) == pytest.approx(released, abs=1e-6)
 
 
 def test_special_tokens_of_a_prompt_are_no_tokens(parts: dict[str, Any], photos: Tensor) -> None:
