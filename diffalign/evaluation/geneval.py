@@ -7,6 +7,7 @@ mean is 1 exactly when ``correct`` holds). Overall is the unweighted mean of the
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,13 +29,22 @@ def own_color(detection: Detection) -> str | None:
     return detection.color
 
 
+def single(value: float) -> float:
+    """A number rounded to float32, the precision in which the released code compares confidences."""
+    return ctypes.c_float(value).value
+
+
 def keep(detections: Sequence[Detection], line: Line) -> dict[str, Group]:
-    """Detections by class: above the tag's threshold (strictly), best first, at most 16 per class, no suppression."""
-    threshold = COUNTING_THRESHOLD if line.get("tag") == "counting" else THRESHOLD
+    """Detections by class: above the tag's threshold (strictly), best first, at most 16 per class, no suppression.
+
+    As `evaluate_image` of djghosh13/geneval (evaluation/evaluate_images.py): scores are float32, so one of float32 0.3
+    is not above 0.3; order is `np.argsort(scores)[::-1]`, so of equal scores the one that the detector gave last leads.
+    """
+    threshold = single(COUNTING_THRESHOLD if line.get("tag") == "counting" else THRESHOLD)
     groups: dict[str, Group] = {}
-    for detection in sorted(detections, key=lambda d: -d.score):
+    for detection in sorted(reversed(detections), key=lambda d: -single(d.score)):
         group = groups.setdefault(detection.label, [])
-        if detection.score > threshold and len(group) < MAX_PER_CLASS:
+        if single(detection.score) > threshold and len(group) < MAX_PER_CLASS:
             group.append(detection)
     return groups
 

@@ -4,6 +4,7 @@ import math
 import random
 
 import pytest
+import torch
 
 from diffalign.evaluation import geneval
 from diffalign.evaluation import geneval_prompts as grammar
@@ -63,6 +64,23 @@ def test_other_tasks_count_at_least_and_keep_above_point_three():
     assert geneval.correct([found("dog")] * 3 + [found("cat", 0.31)], line)
     assert not geneval.correct([found("dog"), found("cat", 0.3)], line)
     assert geneval.explain([found("dog")], line) == ["expected cat>=1, found 0"]
+
+
+@pytest.mark.parametrize(("tag", "threshold"), [("two_object", 0.3), ("counting", 0.9)])
+def test_thresholds_are_compared_in_float32_as_the_released_detector_gives_scores(tag, threshold):
+    limit = torch.tensor(threshold, dtype=torch.float32)
+    at, above = float(limit), float(torch.nextafter(limit, torch.tensor(1.0)))
+    line = {"tag": tag, "include": [{"class": "dog", "count": 1}]}
+    assert geneval.correct([found("dog", above)], line)
+    assert not geneval.correct([found("dog", at)], line)
+
+
+def test_of_equal_confidences_the_last_leads():
+    """`np.argsort(...)[::-1]`, by hand: indices 0 1 2 of equal scores come out as 2 1 0."""
+    line = {"tag": "colors", "include": [{"class": "dog", "count": 1, "color": "red"}]}
+    pair = [found("dog", color="blue"), found("dog", color="red")]
+    assert geneval.correct(pair, line) and not geneval.correct(pair[::-1], line)
+    assert geneval.keep([found("dog", color=c) for c in "abc"], line)["dog"][0].color == "c"
 
 
 def test_at_most_sixteen_of_a_class_are_kept_best_first():
