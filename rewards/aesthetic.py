@@ -1,8 +1,9 @@
 """LAION's aesthetic predictors: how much do people like the look of an image, whatever the prompt.
 
 Both read the normalised image embedding of OpenAI's CLIP ViT-L/14. Version 1 is a linear map, version 2 five linear
-layers without activation, in eval mode one affine map as well; both predict ratings of 1 to 10. DDPO's `aesthetic`
-reward is version 2 (there on images rounded to 8 bits, which ends the gradient).
+layers without activation, in eval mode one affine map as well; both predict ratings of 1 to 10. The transform is that
+of the authors' script (OpenAI's `clip` package). DDPO's `aesthetic` reward is version 2 with the processor of
+transformers, whose crop of a picture that is not square may lie one pixel further left or up.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch.nn import functional
 from diffalign.rewards import weights
 from diffalign.rewards.clip_transformers import TransformersVision
 from diffalign.rewards.heads import LinearHead, ScoreHead
+from diffalign.rewards.images import crop_to_square
 from diffalign.rewards.vision import BATCH_SIZE, VisionReward
 
 CLIP = "openai/clip-vit-large-patch14"
@@ -57,7 +59,7 @@ class AestheticReward(VisionReward):
         """
         self.name = self.version
         found = weights.locate(*self.head_file, head, argument="head")
-        tower = TransformersVision(clip, argument="clip")
+        tower = TransformersVision(clip, fit=crop_to_square, argument="clip")
         module = _Scorer(tower, self.head_class(tower.model.config.projection_dim))
         weights.load_strict(module.head, weights.read(found), found)
         super().__init__(module, batch_size=batch_size, checkpoint=checkpoint)

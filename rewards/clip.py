@@ -1,18 +1,21 @@
-"""How near are image and prompt in the space of a CLIP model: CLIPScore (Hessel et al. 2021, arXiv 2104.08718) and kin.
+"""Similarity of image and prompt under a CLIP model: the cosine, or CLIPScore (Hessel et al. 2021, arXiv 2104.08718).
 
-The cosine of an image and its prompt depends on the model, so the reward carries the model in its name. Three scalings:
-`cosine` as it is, `percent` (times 100, as tables print it), `clipscore` (2.5 max(cosine, 0), the paper's).
+The cosine of an image and its prompt depends on the model, so the reward's name contains the model. Three scalings:
+`cosine` as it is, `percent` (times 100, as tables print it), `clipscore` (the paper's: 2.5 max(cosine, 0) of the prompt
+behind "A photo depicts "; the released code is jmhessel/clipscore, with ViT-B/32).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diffalign.naming import unknown
 from diffalign.rewards.clip_models import ClipModel, load_clip
 from diffalign.rewards.text_features import LengthWarning, TextFeatures
 from diffalign.rewards.vision import BATCH_SIZE, VisionReward
@@ -35,25 +38,39 @@ def clipscore(value: Tensor) -> Tensor:
     return 2.5 * value.clamp(min=0)
 
 
-SCALINGS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[float, float]]] = {
-    "cosine": (cosine, (-1.0, 1.0)),
-    "percent": (percent, (-100.0, 100.0)),
-    "clipscore": (clipscore, (0.0, 2.5)),
+class Scaling(NamedTuple):
+    """How the cosine becomes a score: the function, its range, and what stands before the prompt."""
+
+    function: Callable[[Tensor], Tensor]
+    range: tuple[float, float]
+    prefix: str = ""
+
+
+SCALINGS: dict[str, Scaling] = {
+    "cosine": Scaling(cosine, (-1.0, 1.0)),
+    "percent": Scaling(percent, (-100.0, 100.0)),
+    "clipscore": Scaling(clipscore, (0.0, 2.5), "A photo depicts "),
 }
-"""Scaling of the cosine -> function and range."""
 
 
 class SimilarityReward(VisionReward):
     """The cosine of each image and its prompt, times a factor."""
 
     def __init__(
-        self, model: ClipModel, *, factor: float = 1.0, batch_size: int = BATCH_SIZE, checkpoint: bool = False
+        self,
+        model: ClipModel,
+        *,
+        factor: float = 1.0,
+        prefix: str = "",
+        batch_size: int = BATCH_SIZE,
+        checkpoint: bool = False,
     ) -> None:
         """Wraps a model.
 
         Args:
             model: Images and texts to one space.
             factor: Multiplies the cosine.
+            prefix: Put before every prompt.
             batch_size: See `VisionReward`.
             checkpoint: See `VisionReward`.
         """
@@ -61,14 +78,15 @@ class SimilarityReward(VisionReward):
             raise ValueError(f"a CLIP model is a torch module, got {type(model).__name__}")
         super().__init__(model, batch_size=batch_size, checkpoint=checkpoint)
         self._model = model
-        self._factor = factor
+        self._factor, self._prefix = factor, prefix
         self._texts = TextFeatures(self._encode)
         self._warn = LengthWarning(self.name, model.context)
 
     def _encode(self, prompts: list[str]) -> Tensor:
         """Normalised embeddings `(n, D)` of prompts."""
-        self._warn(prompts, self._model.too_long(prompts))
-        return _direction(self._model.text_features(prompts))
+        texts = [self._prefix + prompt for prompt in prompts]
+        self._warn(prompts, self._model.too_long(texts))
+        return _direction(self._model.text_features(texts))
 
     def score_batch(self, images: Tensor, prompts: list[str]) -> Tensor:
         """Scaled cosines `(n,)` of images `(n, 3, H, W)` in [0, 1] and prompts."""
@@ -112,7 +130,8 @@ class ClipReward(SimilarityReward):
                 with `open_clip_config.json`, `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, or an architecture of open_clip
                 together with `pretrained`.
             pretrained: Tag or file of weights for an architecture of open_clip.
-            scaling: cosine, percent or clipscore; see the module.
+            scaling: cosine, percent or clipscore; see the module. The paper's CLIPScore is
+                `model="openai/clip-vit-base-patch32", scaling="clipscore"`.
             batch_size: See `VisionReward`.
             checkpoint: See `VisionReward`.
 
@@ -121,12 +140,12 @@ class ClipReward(SimilarityReward):
             ValueError: If an argument is outside its choices, or the checkpoint is another model's.
         """
         if scaling not in SCALINGS:
-            raise ValueError(f"clip scaling {scaling!r} is unknown; valid: {', '.join(SCALINGS)}")
-        self._scale, self.range = SCALINGS[scaling]
+            raise unknown("clip scaling", scaling, SCALINGS)
+        self._scale, self.range, prefix = SCALINGS[scaling]
         self.name = "_".join(["clip", *_label(model, pretrained), *([] if scaling == "cosine" else [scaling])])
         if (str(model), pretrained) != (DEFAULT, None):
             self.weights = ()
-        super().__init__(load_clip(model, pretrained), batch_size=batch_size, checkpoint=checkpoint)
+        super().__init__(load_clip(model, pretrained), prefix=prefix, batch_size=batch_size, checkpoint=checkpoint)
 
     def score_batch(self, images: Tensor, prompts: list[str]) -> Tensor:
         """Scaled cosines `(n,)`."""

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from diffalign.naming import nearest
 from diffalign.rewards import weights
-from diffalign.rewards.images import Fit, Preprocess, clamp_forward, crop_to_square, pad_to_square, squash_to_square
+from diffalign.rewards.images import Fit, Preprocess, crop_to_square, pad_to_square, resize_bytes, squash_to_square
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.safetensors")
@@ -50,12 +51,12 @@ def _quiet() -> Iterator[None]:
         root.removeFilter(keep)
 
 
-def _pad(images: Tensor, size: int, mode: str) -> Tensor:
-    """open_clip's own padding transform works on 8-bit pictures, which clamp."""
-    return clamp_forward(pad_to_square(images, size, mode))
-
-
-FITS: dict[str, Fit] = {"shortest": crop_to_square, "squash": squash_to_square, "longest": _pad}
+FITS: dict[str, Fit] = {
+    "shortest": crop_to_square,
+    "squash": squash_to_square,
+    "longest": partial(pad_to_square, resizer=resize_bytes),
+}
+"""`resize_mode` of open_clip -> its transform, which works on 8-bit images."""
 
 
 class OpenClip(nn.Module):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from diffalign.rewards import weights
-from diffalign.rewards.images import Fit, Preprocess, crop_to_square, squash_to_square
+from diffalign.rewards.images import Fit, Preprocess, crop_to_square_floor, squash_to_square
 
 MODES = {2: "bilinear", 3: "bicubic"}
 """PIL's numbers of the interpolations that have an antialiased tensor form."""
@@ -19,8 +20,8 @@ TEXT_TOWER = (r"^text_model\.", r"^text_projection\.", r"^logit_scale$")
 class TransformersVision(nn.Module):
     """The image half of a CLIP model alone, with its projection."""
 
-    def __init__(self, source: str | Path, *, argument: str = "path") -> None:
-        """Loads the image half from a CLIP checkpoint: hub id or folder."""
+    def __init__(self, source: str | Path, *, fit: Fit | None = None, argument: str = "path") -> None:
+        """Loads the image half from a CLIP checkpoint: hub id or folder; `fit` as for `TransformersClip`."""
         from transformers import CLIPConfig, CLIPVisionModelWithProjection
 
         super().__init__()
@@ -30,6 +31,8 @@ class TransformersVision(nn.Module):
             CLIPVisionModelWithProjection, source, argument=argument, ignore=TEXT_TOWER, config=config.vision_config
         )
         self.preprocess = read_preprocess(source, argument)
+        if fit is not None:
+            self.preprocess = replace(self.preprocess, fit=fit)
 
     def image_features(self, images: Tensor) -> Tensor:
         """Embeddings `(B, D)`, not normalised, of images `(B, 3, H, W)` in [0, 1]."""
@@ -138,6 +141,6 @@ def preprocess_from(config: Mapping[str, Any], source: object) -> Preprocess:
         size=int(sides.pop()),
         mean=tuple(config["image_mean"]),
         std=tuple(config["image_std"]),
-        fit=crop_to_square if short_side else squash_to_square,
+        fit=crop_to_square_floor if short_side else squash_to_square,
         mode=mode,
     )

@@ -1,8 +1,9 @@
 """From images in [0, 1] to what a vision model reads: resizing, cropping, padding, normalising, all with a gradient.
 
-Published scores were made by PIL on 8-bit images, so each step is PIL's, on floats: bicubic with antialiasing (the
-same kernel, a = -1/2), short side `int(size * long / short)` and crop offsets rounded as torchvision does. Nothing is
-rounded to 8 bits, which would end the gradient; a score moves by about a thousandth of its range.
+Most published scores were made by PIL on 8-bit images, so each step is PIL's: bicubic with antialiasing (the same
+kernel, a = -1/2), the width first, then the height, each result rounded to 8 bits. Rounding is straight-through (the
+value of the rounded image, the gradient of the unrounded one), so a score is the same with and without a graph.
+HPSv2 was published on float tensors: its transform rounds nothing.
 """
 
 from __future__ import annotations
@@ -62,35 +63,67 @@ def resize(images: Tensor, height: int, width: int, mode: str = "bicubic") -> Te
     return functional.interpolate(images, (height, width), mode=mode, align_corners=False, antialias=True)
 
 
-def clamp_forward(images: Tensor) -> Tensor:
-    """Clamps to [0, 1] as 8-bit images are, with the gradient of the identity: an overshoot stays correctable."""
-    return images + (images.clamp(0, 1) - images).detach()
+def as_bytes(images: Tensor) -> Tensor:
+    """Images at the 256 levels of 8 bits, clamped to [0, 1], with the gradient of the identity (straight-through)."""
+    levels = (images.detach().clamp(0, 1) * 255 + 0.5).floor() / 255
+    return images + (levels - images).detach()
+
+
+def resize_bytes(images: Tensor, height: int, width: int, mode: str = "bicubic") -> Tensor:
+    """`resize` as PIL does it on 8-bit images `(B, 3, H, W)`: the width, 8 bits, the height, 8 bits.
+
+    Since version 13 (Pillow's pull request 9549) PIL does the height first where it shrinks much more than the width.
+    Published scores are older.
+    """
+    if images.shape[-1] != width:
+        images = as_bytes(resize(images, images.shape[-2], width, mode))
+    if images.shape[-2] != height:
+        images = as_bytes(resize(images, height, width, mode))
+    return images
+
+
+def _short_side(images: Tensor, size: int, mode: str) -> Tensor:
+    """Images with the short side at `size` pixels."""
+    height, width = images.shape[-2:]
+    short = min(height, width)
+    return resize_bytes(images, int(size * height / short), int(size * width / short), mode)
 
 
 def crop_to_square(images: Tensor, size: int, mode: str = "bicubic") -> Tensor:
-    """Short side to `size`, then the centre: `(B, 3, size, size)`. CLIP's own transform."""
-    height, width = images.shape[-2:]
-    short = min(height, width)
-    scaled = resize(images, int(size * height / short), int(size * width / short), mode)
+    """Short side to `size`, then the centre: `(B, 3, size, size)`. The transform of OpenAI's CLIP and of open_clip.
+
+    Half a pixel goes to the even offset, as in torchvision's `CenterCrop`.
+    """
+    scaled = _short_side(images, size, mode)
     top, left = round((scaled.shape[-2] - size) / 2), round((scaled.shape[-1] - size) / 2)
-    return clamp_forward(scaled[..., top : top + size, left : left + size])
+    return scaled[..., top : top + size, left : left + size]
+
+
+def crop_to_square_floor(images: Tensor, size: int, mode: str = "bicubic") -> Tensor:
+    """`crop_to_square` with the offset rounded down, as the image processors of transformers do."""
+    scaled = _short_side(images, size, mode)
+    top, left = (scaled.shape[-2] - size) // 2, (scaled.shape[-1] - size) // 2
+    return scaled[..., top : top + size, left : left + size]
 
 
 def squash_to_square(images: Tensor, size: int, mode: str = "bicubic") -> Tensor:
     """Both sides to `size`, whatever the aspect ratio: `(B, 3, size, size)`. SigLIP's transform."""
-    return clamp_forward(resize(images, size, size, mode))
+    return resize_bytes(images, size, size, mode)
 
 
-def pad_to_square(images: Tensor, size: int, mode: str = "bicubic") -> Tensor:
+def pad_to_square(
+    images: Tensor, size: int, mode: str = "bicubic", *, resizer: Callable[[Tensor, int, int, str], Tensor] = resize
+) -> Tensor:
     """Long side to `size`, then black on both sides of the short one: `(B, 3, size, size)`. HPSv2's transform.
 
-    The published code resizes float tensors, so an overshoot is not clamped here. An odd rest goes right or below.
+    The published code resizes float tensors, so nothing is rounded or clamped here unless `resizer` is `resize_bytes`.
+    An odd rest goes right or below.
     """
     scale = size / max(images.shape[-2:])
     height, width = (max(1, round(side * scale)) for side in images.shape[-2:])
     left, top = (size - width) // 2, (size - height) // 2
     margins = (left, size - width - left, top, size - height - top)
-    return functional.pad(resize(images, height, width, mode), margins)
+    return functional.pad(resizer(images, height, width, mode), margins)
 
 
 @dataclass(frozen=True)
@@ -101,7 +134,7 @@ class Preprocess:
         size: Side of the square that the model reads, in pixels.
         mean: Subtracted per channel, after fitting.
         std: Divided by per channel.
-        fit: How an image becomes a square: `crop_to_square`, `squash_to_square` or `pad_to_square`.
+        fit: How an image becomes a square: one of the functions above.
         mode: Interpolation, bicubic or bilinear.
     """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from diffalign.rewards.clip import SimilarityReward
 from diffalign.rewards.clip_transformers import TransformersClip
-from diffalign.rewards.images import crop_to_square
+from diffalign.rewards.images import crop_to_square_floor
 from diffalign.rewards.vision import BATCH_SIZE
 
 MODEL = "yuvalkirstain/PickScore_v1"
@@ -46,7 +46,7 @@ class PickScoreReward(SimilarityReward):
         """
         self.name = "pickscore"
         model = TransformersClip(
-            path or MODEL, tokenizer=tokenizer or _tokenizer(path), fit=crop_to_square, argument="path"
+            path or MODEL, tokenizer=tokenizer or _tokenizer(path), fit=crop_to_square_floor, argument="path"
         )
         factor = model.logit_scale
         self.range = (-factor, factor)

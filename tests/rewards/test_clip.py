@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 import diffalign.rewards as rewards
 from diffalign.rewards.clip import SimilarityReward, clipscore, percent
 from diffalign.rewards.clip_models import load_clip
-from diffalign.rewards.images import crop_to_square, pad_to_square, squash_to_square
+from diffalign.rewards.images import crop_to_square, pad_to_square, resize_bytes, squash_to_square
 
 Published = dict[str, dict[str, Any]]
 PROMPTS = ["a red cat", "a blue dog"]
@@ -84,11 +85,20 @@ def test_scalings_of_one_model_agree_and_are_told_apart(published: Published) ->
     made = {s: rewards.get("clip", **published["clip"], scaling=s) for s in ("cosine", "percent", "clipscore")}
     scores = {name: reward(pictures(), PROMPTS, [{}] * 2) for name, reward in made.items()}
     assert torch.allclose(scores["percent"], 100 * scores["cosine"])
-    assert torch.allclose(scores["clipscore"], 2.5 * scores["cosine"].clamp(min=0))
     assert [made[s].name for s in made] == ["clip_clip", "clip_clip_percent", "clip_clip_clipscore"]
     assert [made[s].range for s in made] == [(-1, 1), (-100, 100), (0, 2.5)]
-    with pytest.raises(ValueError, match="'logit' is unknown; valid: cosine, percent, clipscore"):
+    with pytest.raises(ValueError, match="unknown clip scaling `logit`.*valid: clipscore, cosine, percent"):
         rewards.get("clip", **published["clip"], scaling="logit")
+
+
+def test_clipscore_is_that_of_the_released_code(published: Published, caplog: pytest.LogCaptureFixture) -> None:
+    """jmhessel/clipscore: `w = 2.5`, `np.clip(cosine, 0, None)`, captions behind "A photo depicts "."""
+    plain, paper = (rewards.get("clip", **published["clip"], scaling=s) for s in ("cosine", "clipscore"))
+    behind = plain(pictures(), [f"A photo depicts {prompt}" for prompt in PROMPTS], [{}] * 2)
+    assert paper(pictures(), PROMPTS, [{}] * 2).tolist() == pytest.approx((2.5 * behind).tolist(), abs=1e-6)
+    assert (behind - plain(pictures(), PROMPTS, [{}] * 2)).abs().min() > 1e-3, "the prefix counts"
+    paper(pictures(), [" ".join(["cat"] * 9)] * 2, [{}] * 2)
+    assert "reads 12 tokens" in caplog.text, "9 words, 3 of the prefix and the two ends are too many"
 
 
 def test_the_score_is_that_of_the_library(published: Published) -> None:
@@ -171,7 +181,11 @@ def test_names_and_tags_that_open_clip_does_not_know() -> None:
 
 @pytest.mark.parametrize(
     ("change", "fit"),
-    [({}, crop_to_square), ({"resize_mode": "squash"}, squash_to_square), ({"resize_mode": "longest"}, pad_to_square)],
+    [
+        ({}, crop_to_square),
+        ({"resize_mode": "squash"}, squash_to_square),
+        ({"resize_mode": "longest"}, partial(pad_to_square, resizer=resize_bytes)),
+    ],
 )
 def test_the_transforms_of_open_clip(change: dict[str, Any], fit: Any) -> None:
     from diffalign.rewards.clip_open_clip import preprocess_from
