@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from diffalign.losses import (
     anchor,
-    bounded_bias,
     budgets,
-    consistency,
     constraints,
     dense_rewards,
     discriminative,
@@ -89,15 +87,12 @@ from diffalign.losses.diffusion import (
     velocity_kl,
 )
 from diffalign.losses.draws import average_inside, average_outside, own_noise, shared_noise, winner_loser
-from diffalign.losses.front_volume import hypervolume, sampled_hypervolume
 from diffalign.losses.label_noise import noise_mixture, robust_noise, soft_label, symmetric_noise
 from diffalign.losses.listwise import plackett_luce, target_kl
 from diffalign.losses.log_ratio import log_ratio, mean_log_ratio, token_log_ratio
-from diffalign.losses.margin_weights import margin_adaptive_weight
 from diffalign.losses.metrics import policy_metrics, preference_metrics
 from diffalign.losses.mixture import hedge, mixture_preference, responsibilities
 from diffalign.losses.multi_reward import advantage_of_sum, batch_whiten, gdpo_advantage, sum_of_advantages
-from diffalign.losses.nash import nash_advantage, opponent_mean
 from diffalign.losses.preference import pair_margin
 from diffalign.losses.rank_pairs import dcg_weight, pairwise_mean, pairwise_sum
 from diffalign.losses.ranking import pareto_rank, rank_agreement
@@ -109,9 +104,7 @@ from diffalign.losses.risk import risk_advantage, share_by_merit
 from diffalign.losses.running import History, running_advantage
 from diffalign.losses.scales import beta_density, mean_abs, virtual_scale
 from diffalign.losses.selection import Selection
-from diffalign.losses.skew import skew_score
 from diffalign.losses.step_weights import guard_weights, tempflow_weights, uniform_weights
-from diffalign.losses.subset import subset_log_prob
 from diffalign.losses.trackers import update_ema, update_quantile
 from diffalign.losses.tree import backed_up, chain_advantage, sibling_advantage, tree_advantage
 
@@ -128,11 +121,9 @@ __all__ = [
     "batch_std",
     "batch_whiten",
     "beta_density",
-    "bounded_bias",
     "budgets",
     "chain_advantage",
     "clip_link",
-    "consistency",
     "constraints",
     "counted_center",
     "counted_std",
@@ -160,7 +151,6 @@ __all__ = [
     "guard_weights",
     "has_spread",
     "hedge",
-    "hypervolume",
     "js_link",
     "k1",
     "k2",
@@ -172,7 +162,6 @@ __all__ = [
     "log_prob_difference",
     "log_ratio",
     "loo_center",
-    "margin_adaptive_weight",
     "masked_const",
     "masked_mean",
     "masked_seq_mean",
@@ -184,12 +173,10 @@ __all__ = [
     "mean_log_ratio",
     "median_center",
     "mixture_preference",
-    "nash_advantage",
     "no_center",
     "no_scale",
     "noise_mixture",
     "objective_weights",
-    "opponent_mean",
     "own_noise",
     "pair_margin",
     "pair_selection",
@@ -220,7 +207,6 @@ __all__ = [
     "robust_noise",
     "row_mean",
     "running_advantage",
-    "sampled_hypervolume",
     "score_function_kl",
     "selection",
     "set_advantages",
@@ -228,9 +214,7 @@ __all__ = [
     "share_by_merit",
     "shared_noise",
     "sibling_advantage",
-    "skew_score",
     "soft_label",
-    "subset_log_prob",
     "sum_of_advantages",
     "surrogates",
     "symmetric_noise",

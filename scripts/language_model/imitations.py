@@ -9,7 +9,7 @@ from torch import Tensor
 from world import right
 
 from diffalign.losses import policy_off, recipes
-from diffalign.losses.recipes.policy_off import oreal_advantage
+from diffalign.losses.recipes.oreal import oreal_advantage
 
 
 def flat(values: Tensor) -> Tensor:

@@ -11,21 +11,28 @@
 from __future__ import annotations
 
 from diffalign.losses.recipes import advantages as advantages
+from diffalign.losses.recipes import aspo as aspo
 from diffalign.losses.recipes import budgets as budgets
 from diffalign.losses.recipes import bundles as bundles
 from diffalign.losses.recipes import check_weights as check_weights
 from diffalign.losses.recipes import constraints as constraints
+from diffalign.losses.recipes import copo as copo
 from diffalign.losses.recipes import credit as credit
 from diffalign.losses.recipes import curricula as curricula
 from diffalign.losses.recipes import dense_rewards as dense_rewards
 from diffalign.losses.recipes import distillation as distillation
 from diffalign.losses.recipes import entropy as entropy
+from diffalign.losses.recipes import gpm as gpm
 from diffalign.losses.recipes import implicit_reward as implicit_reward
 from diffalign.losses.recipes import listwise as listwise
+from diffalign.losses.recipes import madpo as madpo
+from diffalign.losses.recipes import nash_md as nash_md
 from diffalign.losses.recipes import objective_weights as objective_weights
+from diffalign.losses.recipes import oreal as oreal
 from diffalign.losses.recipes import pair_selection as pair_selection
 from diffalign.losses.recipes import policy as policy
 from diffalign.losses.recipes import policy_off as policy_off
+from diffalign.losses.recipes import ppo_c as ppo_c
 from diffalign.losses.recipes import ppo_max as ppo_max
 from diffalign.losses.recipes import preference as preference
 from diffalign.losses.recipes import preference_diffusion as preference_diffusion
@@ -41,6 +48,7 @@ from diffalign.losses.recipes import reward_shaping as reward_shaping
 from diffalign.losses.recipes import reward_sums as reward_sums
 from diffalign.losses.recipes import scalarization as scalarization
 from diffalign.losses.recipes import selection as selection
+from diffalign.losses.recipes import tspo as tspo
 from diffalign.losses.recipes import unpaired as unpaired
 from diffalign.losses.recipes import value_heads as value_heads
 from diffalign.losses.recipes import wins as wins

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from diffalign.losses.advantages import group_advantage, no_scale, usable
 from diffalign.losses.baselines import given_center, max_center, virtual_center
-from diffalign.losses.bounded_bias import bounded_bias, early_bias
 from diffalign.losses.common import as_float, check_mask, check_not_negative, check_positive, row_mean
 from diffalign.losses.policy import clip
 from diffalign.losses.recipes.registry import recipe
@@ -144,12 +143,3 @@ def remax(rewards: Tensor, greedy: Tensor, *, bound: float) -> Tensor:
     code adds a KL per token to the reward.
     """
     return group_advantage(rewards, center=partial(given_center, baseline=greedy), scale=no_scale, clip=bound)
-
-
-@recipe("aspo", delta=-2.0, k=0.7)
-def aspo(rewards: Tensor, position: Tensor, length: Tensor, eligible: Tensor, *, delta: float, k: float) -> Tensor:
-    """ASPO (arXiv:2508.19201, a public verl recipe): GRPO's advantage, biased towards early use of a tool by at most
-    ``k |A|``. Arguments as in :mod:`diffalign.losses.bounded_bias`.
-    """
-    adv = group_advantage(rewards)
-    return bounded_bias(adv, early_bias(position, length, eligible, delta=delta), k=k, eligible=eligible.bool())

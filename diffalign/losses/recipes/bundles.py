@@ -4,38 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from diffalign.losses.advantages import group_advantage, usable
-from diffalign.losses.common import as_float, keep
-from diffalign.losses.consistency import answer_entropy, consistent_reward, local_share
-from diffalign.losses.policy import clip
+from diffalign.losses.common import as_float
 from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.risk import risk_advantage, share_by_merit
 from diffalign.losses.set_advantages import gate_diversity, reward_sum
 from diffalign.losses.trackers import update_quantile
-
-
-@recipe("copo", k=1.0, b=0.5, eps=0.2)
-def copo(log_ratio: Tensor, rewards: Tensor, answers: Tensor, *, k: float, b: float, eps: float) -> Tensor:
-    """COPO (arXiv:2508.04138, its code): the clipped losses of a local and a global advantage, blended, ``(B G, ...)``.
-
-    The local one is GRPO's; the global one compares prompts by :func:`~diffalign.losses.consistency.consistent_reward`.
-    Groups whose answers agree learn from the comparison of prompts. A group all wrong or all right still learns.
-
-    Args:
-        log_ratio: ``(B G,)`` or ``(B G, T)``.
-        rewards: ``(B, G)``.
-        answers: ``(B, G)``, numbers of the distinct answers; for images of clusters.
-        k: steepness of the blend.
-        b: entropy in bits at which both count the same.
-        eps: clip range.
-    """
-    local = group_advantage(rewards)
-    among_prompts = group_advantage(consistent_reward(rewards, answers)[None])[0]
-    broad = keep(among_prompts[:, None].expand_as(local), usable(rewards))
-    omega = local_share(answer_entropy(answers, mask=usable(rewards)), local, k=k, b=b)
-    share = omega.flatten().view(-1, *[1] * (log_ratio.ndim - 1))
-    losses = [clip(log_ratio, adv.flatten(), eps_low=eps) for adv in (local, broad)]
-    return share * losses[0] + (1 - share) * losses[1]
 
 
 @recipe("sgrpo-supergroup", weight=0.9, temperature=1.0)

@@ -15,11 +15,9 @@ from diffalign.losses.baselines import median_center
 from diffalign.losses.common import as_float, check_not_negative, check_same_shape, keep
 from diffalign.losses.constraints import squared_hinge
 from diffalign.losses.discriminative import discriminative, positive_weights
-from diffalign.losses.nash import nash_advantage
-from diffalign.losses.policy import clip, reinforce, target, target_ratio
+from diffalign.losses.policy import clip, target, target_ratio
 from diffalign.losses.policy_pairs import pair_joint, reward_gap
 from diffalign.losses.recipes.registry import recipe
-from diffalign.losses.subset import subset_log_prob
 
 
 @recipe("drpo-decoupled", tau=10.0, lam=0.1, kl_coef=1e3, kl_bound=1e-4)
@@ -74,45 +72,6 @@ def p3o(
     return pair_joint(
         log_ratio, reward_gap(rewards, kl_log_ratio=kl_log_ratio, kl_coef=kl_coef, scale=scale), eps=eps, cap=cap
     )
-
-
-@recipe("tspo", eps=0.2)
-def tspo(scores: Tensor, old_scores: Tensor, chosen: Tensor, rewards: Tensor, *, eps: float) -> Tensor:
-    """TSPO, rebuilt (derived): GRPO on which frames, timesteps or seeds to use, ``(B, G)``.
-
-    The clip range is GRPO's. That the subset's probability is the exact one among all subsets of its size is our
-    reading; choosing everything teaches nothing.
-
-    Args:
-        scores: ``(B, N)``, a score for each candidate of a prompt; with gradient.
-        old_scores: ``(B, N)``, at roll-out.
-        chosen: ``(B, G, N)`` bool, G subsets drawn for each prompt.
-        rewards: ``(B, G)``.
-        eps: clip range.
-    """
-    subsets = chosen.flatten(0, 1)
-    new, old = (
-        subset_log_prob(s[:, None].expand(chosen.shape).flatten(0, 1), subsets) for s in (scores, old_scores.detach())
-    )
-    adv = group_advantage(rewards)
-    return clip(new - old, adv.flatten(), eps_low=eps).view_as(adv)
-
-
-@recipe("nash-md", tau=0.1)
-def nash_md(log_ratio: Tensor, kl_log_ratio: Tensor, win: Tensor, *, tau: float, mask: Tensor | None = None) -> Tensor:
-    """Nash-MD (arXiv:2312.00886), TRL's form: REINFORCE with ``(P - 1/2) - tau r_t``.
-
-    The opponent is drawn from the geometric mixture of policy and reference with share .5
-    (:func:`diffalign.losses.nash.opponent_mean`, exact for Gaussian steps).
-
-    Args:
-        log_ratio: ``(B, T)``, to the policy at roll-out.
-        kl_log_ratio: ``(B, T)``, to the reference; detached.
-        win: ``(B,)``, probability of beating the opponent's sample.
-        tau: weight of the KL; .1 in TRL, .008 in the paper (unsure).
-        mask: ``(B, T)``.
-    """
-    return reinforce(log_ratio, nash_advantage(win, kl_log_ratio, tau=tau, mask=mask), mask=mask)
 
 
 @recipe("retool", eps=0.2)

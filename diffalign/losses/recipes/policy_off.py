@@ -8,13 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffalign.losses.advantages import group_advantage, loo_center, no_scale
+from diffalign.losses.advantages import group_advantage, no_scale
 from diffalign.losses.common import as_float, check_not_negative, check_same_shape, expand_rows, keep
 from diffalign.losses.policy import ratio, reinforce
 from diffalign.losses.policy_off import awr, focal_factor, halfway_gap, mixture, shaped
 from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.regularizers import k3
-from diffalign.losses.token_credit import outcome_weights
 
 
 @recipe("rl-plus", gamma=0.5)
@@ -75,50 +74,6 @@ def omniopd(
     reward = (prior * prior_mean + similarity.sum(1)) / (prior + similarity.shape[1])
     pull = reinforce(log_ratio, reward, mask=mask)
     return torch.where(audited.bool(), pull, keep(kl_coef * k3(keep(kl_log_ratio, mask)), mask))
-
-
-@recipe("oreal", negative=0.5, kl_coef=0.01)
-def oreal(
-    logp: Tensor,
-    ref: Tensor,
-    adv: Tensor,
-    positive: Tensor,
-    token_scores: Tensor | None,
-    *,
-    negative: float,
-    kl_coef: float,
-    mask: Tensor | None = None,
-) -> Tensor:
-    """OREAL (arXiv:2502.06781, InternLM/OREAL train_oreal.py): imitate what is right, push off what is wrong.
-
-    Weighted so that the plain sum is the loss: positives over the number of their tokens, negatives over that of theirs
-    times ``negative``, plus k3 over the number of all. The ratio of negatives is to the policy itself, so its value is
-    1. :func:`oreal_advantage` gives the advantages. Prompts all right or all wrong are dropped before, and one positive
-    and one negative sample of each other prompt are kept.
-
-    Args:
-        logp: ``(B, T)``, under the policy.
-        ref: ``(B, T)``, under the reference.
-        adv: ``(B,)``.
-        positive: ``(B,)`` bool, outcome.
-        token_scores: ``(B, T)`` of the token model; None gives every token weight 1.
-        negative: weight of the negatives.
-        kl_coef: weight of k3.
-        mask: ``(B, T)``.
-    """
-    logp, valid = keep(logp, mask), expand_rows(torch.ones_like(positive).bool(), logp) if mask is None else mask.bool()
-    weight = 1.0 if token_scores is None else outcome_weights(token_scores, positive, mask=mask)
-    good = expand_rows(positive.bool(), logp)
-    adv = expand_rows(as_float(adv), logp) * weight
-    imitate = reinforce(logp, adv, mask=mask) / (good & valid).sum().clamp(min=1)
-    push = negative * ratio(logp - logp.detach(), adv, mask=mask) / (~good & valid).sum().clamp(min=1)
-    penalty = keep(k3(logp - keep(ref.detach(), mask)), mask) / valid.sum().clamp(min=1)
-    return torch.where(good, imitate, push) + kl_coef * penalty
-
-
-def oreal_advantage(rewards: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Return OREAL's advantages, leave-one-out without a scale, ``(B, G)``; groups of 16."""
-    return group_advantage(rewards, center=loo_center, scale=no_scale, mask=mask)
 
 
 @recipe("critique-grpo", gamma=0.1)

@@ -7,7 +7,6 @@ model (then beta is thousands: see the scale rule in :mod:`diffalign.losses.log_
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from torch import Tensor
@@ -15,7 +14,6 @@ from torch import Tensor
 from diffalign.losses.common import as_float, check_probability
 from diffalign.losses.label_noise import robust_noise, soft_label
 from diffalign.losses.log_ratio import mean_log_ratio
-from diffalign.losses.margin_weights import margin_adaptive_weight
 from diffalign.losses.preference import logistic, pair_margin
 from diffalign.losses.ratio_links import js_link, power_link
 from diffalign.losses.recipes.registry import recipe
@@ -99,16 +97,6 @@ def hypo(r_w: Tensor, r_l: Tensor, r_online: Tensor, *, beta: float, lam: float)
     score-function estimate of the KL's; its value is not the KL. The batch mean is added to every pair.
     """
     return dpo(r_w, r_l, beta=beta) + lam * k2(r_online).mean()
-
-
-@recipe("madpo", beta=0.1, tau=math.log(999), c_min=0.5, c_max=2.0, lam=1.0)
-def madpo(r_w: Tensor, r_l: Tensor, rm_margin: Tensor, *, beta: float, **weight: float) -> Tensor:
-    """MADPO (arXiv:2510.05342): DPO weighted by the margin ``(B,)`` of a frozen reward model.
-
-    ``weight`` are the settings of :func:`diffalign.losses.margin_weights.margin_adaptive_weight`; tau is the notebook's
-    log 999, not the class's 2, at which large margins are hardly damped.
-    """
-    return margin_adaptive_weight(rm_margin, **weight) * dpo(r_w, r_l, beta=beta)
 
 
 @recipe("f-dpo", beta=0.1, link=js_link)

@@ -15,8 +15,6 @@ from diffalign.losses.common import as_float, check_same_shape, keep
 from diffalign.losses.mixture import mixture_preference
 from diffalign.losses.preference import logistic, pair_margin
 from diffalign.losses.recipes.registry import recipe
-from diffalign.losses.regression import regression_loss
-from diffalign.losses.skew import skew_score
 
 
 @recipe("micro")
@@ -43,32 +41,6 @@ def rpr_context(scores_w: Tensor, scores_l: Tensor, log_prior: Tensor) -> Tensor
         log_prior: ``(B, K)`` log p(z | prompt) of a frozen model; detached.
     """
     return micro(scores_w, scores_l, log_prior.detach())
-
-
-def general_preference(v_w: Tensor, v_l: Tensor, *, gate: Tensor | None = None, tau: float = 0.1) -> Tensor:
-    """GPM's head: Bradley-Terry on the skew score over ``tau``, ``(B,)``. Embeddings ``(B, 2 k)``, 6 or 8 dimensions
-    best; see :func:`~diffalign.losses.skew.skew_score` for the sign that the paper prints both ways.
-    """
-    return logistic(pair_margin(skew_score(v_w, v_l, gate=gate), beta=1 / tau))
-
-
-@recipe("gpm-gpo", beta=1e-3)
-def gpm_gpo(log_ratio: Tensor, v: Tensor, v_others: Tensor, *, gate: Tensor | None = None, beta: float) -> Tensor:
-    """General preference optimisation (arXiv:2410.02197): ``(beta r - mean_k s(y beats y_k))**2``, ``(B,)``.
-
-    The head that gives s is trained by :func:`general_preference`. With ``v = (reward, 1)`` the target is the centred
-    reward. Scale: the target is in units of s, beta belongs to summed log-ratios.
-
-    Args:
-        log_ratio: ``(B,)`` to the current iterate.
-        v: ``(B, 2 k)`` embeddings.
-        v_others: ``(B, G, 2 k)`` of the samples to compare with.
-        gate: ``(k,)`` of one prompt for all, or ``(B, 1, k)``.
-        beta: 1e-3 in the paper.
-    """
-    wide = as_float(v)[:, None].expand_as(v_others)
-    gate = None if gate is None else gate.expand(*v_others.shape[:2], -1)
-    return regression_loss(log_ratio, skew_score(wide, v_others, gate=gate).mean(1), beta=beta)
 
 
 def _step_mean(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -6,18 +6,13 @@ returns a reward in the shape of the first argument, NaN where a sample could no
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from diffalign.losses import reward_shaping as shape
 from diffalign.losses.common import Moments, as_float, check_positive, check_same_shape
-from diffalign.losses.confidence import confidence_threshold
-from diffalign.losses.preference import logistic, pair_margin
 from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.reward_combination import passed_all, weighted_sum
-from diffalign.losses.trackers import update_ema
 
 
 @recipe("toolrl", low=-3.0, high=3.0)
@@ -124,51 +119,3 @@ def oni(
     """
     z = shape.threshold(shape.standardize(intrinsic, stats), tau=tau)
     return weighted_sum(torch.stack([as_float(external), shape.count_discount(z, count, power=power)]), weights)
-
-
-class Calibrated(NamedTuple):
-    """The running mean of the reward, for the next call, and the corrected reward."""
-
-    mean: Tensor
-    reward: Tensor
-
-
-@recipe("ppo-c", weight=0.5, rate=0.1, bound=10.0)
-def ppo_c(
-    mean: Tensor | None, reward: Tensor, confidence: Tensor, *, weight: float, rate: float, bound: float
-) -> Calibrated:
-    """PPO-C (arXiv:2410.09724; its code, form "threshold", the default of its command line): the reward is raised by
-    confidence above the running mean, and lowered below it.
-
-    The mean takes in this batch before it is compared with, and a reward that equals it stays as it is (sign(0) = 0)
-    [ours]. The other form is :func:`~diffalign.losses.confidence.confidence_difference`. The reward model's loss is
-    :func:`ppo_m`, the preference loss :func:`cdpo`.
-
-    Args:
-        mean: what an earlier call returned, None at the start.
-        reward: any shape.
-        confidence: same shape, in [0, 1].
-        weight: strength.
-        rate: of the running mean.
-        bound: of the result.
-    """
-    mean = update_ema(mean, reward, rate=rate)
-    return Calibrated(mean, confidence_threshold(reward, confidence, mean, weight=weight, bound=bound))
-
-
-def ppo_m(win_high: Tensor, win_low: Tensor, lose_high: Tensor, lose_low: Tensor) -> Tensor:
-    """PPO-M (arXiv:2410.09724; its code): a good answer should score higher with high confidence, a bad one with low.
-
-    Four scores ``(B,)`` of one pair: the better and the worse answer, each with a high and a low confidence stated.
-    With log-ratios times beta for scores this is the first part of :func:`cdpo`.
-    """
-    return logistic(pair_margin(win_high, win_low)) + logistic(pair_margin(lose_low, lose_high))
-
-
-def cdpo(
-    win_high: Tensor, win_low: Tensor, lose_high: Tensor, lose_low: Tensor, dpo_loss: Tensor, *, beta: float
-) -> Tensor:
-    """CDPO (arXiv:2410.09724; its code): half of :func:`ppo_m` on log-ratios times beta, plus the plain DPO loss."""
-    quartet = ppo_m(*(beta * as_float(r) for r in (win_high, win_low, lose_high, lose_low)))
-    check_same_shape(quartet=quartet, dpo_loss=dpo_loss)
-    return quartet / 2 + dpo_loss

@@ -128,16 +128,3 @@ def test_remax() -> None:
     assert dict(remax.defaults) == {"bound": 5.0}
     assert remax(f64([1.0, 9.0, -8.0]), f64(2.5)).tolist() == [[-1.5, 5.0, -5.0]]
     assert remax(f64([1.0, 9.0]), f64([2.0, 9.0]), bound=0.5).tolist() == [[-0.5, 0.0]]
-
-
-def test_aspo() -> None:
-    aspo = recipes.get("aspo")
-    assert dict(aspo.defaults) == {"delta": -2.0, "k": 0.7}
-    position, length = f64([2.0, 6.0, 0.0, 40.0]), f64([10.0, 20.0, 0.0, 90.0])
-    who = torch.tensor([[1, 1, 0, 1]])
-    out = aspo(R, position, length, who)  # mean position 16, mean length 40: bias .7, .5, -, -1.2
-    assert out[0].tolist() == pytest.approx([Z[0] + 0.7 * -Z[0], Z[1] + 0.7 * -Z[1], 0.0, Z[3] - 0.7 * Z[3]])
-    mild = aspo(R, position, length, who, delta=-0.1)
-    assert mild[0].tolist() == pytest.approx([Z[0] + 0.035, Z[1] + 0.025, 0.0, Z[3] - 0.06])
-    assert torch.equal(aspo(R, position, length, who, k=0.0), group_advantage(R))
-    assert out[0].sign().tolist() == [-1, -1, 0, 1]

@@ -57,41 +57,6 @@ def test_p3o() -> None:
     assert p3o(x, rewards, r, scale=2.0).tolist() == pytest.approx([w / 2 for w in want])
 
 
-def test_tspo() -> None:
-    tspo = recipes.get("tspo")
-    assert dict(tspo.defaults) == {"eps": 0.2}
-    chosen = torch.tensor([[[1, 1, 0], [0, 1, 1], [1, 0, 1]]]).bool()
-    scores, old = f64([0.2, -0.3, 0.1]), f64([0.0, 0.0, 0.0])
-    sums = f64(-0.1, -0.2, 0.3)
-    rho = 3 * sums.softmax(0)
-    adv = f64(1.0, -0.5, -0.5) * 2 / math.sqrt(3)  # rewards 1 0 0: mean 1/3, unbiased std 1/sqrt 3
-    want = [max(-a * p, -a * min(max(p, 0.8), 1.2)) for a, p in zip(adv.tolist(), rho.tolist(), strict=True)]
-    assert want[2] != pytest.approx(-(adv * rho)[2].item()) or rho[2] > 1.2
-    assert tspo(scores, old, chosen, f64([1.0, 0.0, 0.0]))[0].tolist() == pytest.approx(want, rel=1e-5)
-    everything = torch.ones(1, 2, 3, dtype=torch.bool)
-    assert gradient(tspo, scores, old, everything, f64([1.0, 0.0])).abs().max() < 1e-12
-
-
-def test_tspo_clips() -> None:
-    tspo, chosen = recipes.get("tspo"), torch.tensor([[[1, 0], [0, 1]]]).bool()
-    out = tspo(f64([1.0, 0.0]), f64([0.0, 0.0]), chosen, f64([1.0, 0.0]))
-    a = 0.5 / (math.sqrt(0.5) + 1e-6)
-    assert out[0].tolist() == pytest.approx([-a * 1.2, a * 0.8])
-    old = f64([0.0, 0.0]).requires_grad_()
-    assert not tspo(f64([1.0, 0.0]), old, chosen, f64([1.0, 0.0])).requires_grad
-
-
-def test_nash_md() -> None:
-    nash = recipes.get("nash-md")
-    assert dict(nash.defaults) == {"tau": 0.1}
-    x, r, win = f64([0.5, -0.2, NAN]), f64([2.0, -1.0, NAN]), f64(0.7)
-    mask = torch.tensor([[1, 1, 0]])
-    assert nash(x, r, win, mask=mask)[0].tolist() == pytest.approx([0.0, 0.3 * 0.2, 0.0])
-    assert gradient(nash, x, r, win, mask=mask)[0].tolist() == pytest.approx([0.0, -0.3, 0.0])
-    assert gradient(nash, x, 0 * r, f64(0.5), mask=mask).abs().max() == 0
-    assert nash(x, r, win, tau=0.5, mask=mask)[0].tolist() == pytest.approx([0.4, 0.14, 0.0])
-
-
 def test_retool() -> None:
     retool = recipes.get("retool")
     assert dict(retool.defaults) == {"eps": 0.2}

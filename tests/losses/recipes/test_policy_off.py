@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from diffalign.losses import recipes
-from diffalign.losses.recipes import policy_off
 
 F64 = torch.float64
 NAN = float("nan")
@@ -66,47 +65,6 @@ def test_omniopd() -> None:
         omni(x, r, similarity, audited, prior=-1.0)
     sims = similarity.clone().requires_grad_()
     assert not omni(x, r, sims, audited).requires_grad
-
-
-def test_oreal() -> None:
-    oreal = recipes.get("oreal")
-    assert dict(oreal.defaults) == {"negative": 0.5, "kl_coef": 0.01}
-    logp, ref = f64([-1.0, -2.0, NAN], [-0.5, -1.0, -3.0]), f64([-1.2, -2.0, NAN], [-0.5, -0.5, -3.0])
-    mask, adv = torch.tensor([[1, 1, 0], [1, 1, 1]]), f64(2.0, -4.0)
-    positive, scores = torch.tensor([True, False]), f64([1.0, 3.0, NAN], [-1.0, -1.0, 5.0])
-
-    def weight(mean: float) -> float:
-        return max(2 / (1 + math.exp(-mean)) - 1, 0.0)
-
-    def kl(r: float) -> float:
-        return 0.01 * (math.exp(-r) + r - 1) / 5
-
-    good = [2 * weight(1.0) * 1.0 / 2 + kl(0.2), 2 * weight(2.0) * 2.0 / 2, 0.0]
-    bad = [4 * weight(1.0) * 0.5 / 3, 4 * weight(1.0) * 0.5 / 3 + kl(-0.5), 4 * weight(-1.0) * 0.5 / 3]
-    out = oreal(logp, ref, adv, positive, scores, mask=mask)
-    assert out.tolist() == [pytest.approx(good), pytest.approx(bad)]
-    plain = oreal(logp, ref, adv, positive, None, mask=mask, kl_coef=0.0, negative=1.0)
-    assert plain.tolist() == [pytest.approx([1.0, 2.0, 0.0]), pytest.approx([4 / 3] * 3)]
-    full = oreal(logp[1:], ref[1:], adv[1:], positive[1:], None, kl_coef=0.0)
-    assert full[0].tolist() == pytest.approx([2 / 3] * 3)
-
-
-def test_oreal_imitates_the_good_and_pushes_off_the_bad() -> None:
-    oreal, zeros = recipes.get("oreal"), torch.zeros(2, 2, dtype=F64)
-    grad = gradient(oreal, zeros, zeros, f64(2.0, -4.0), torch.tensor([True, False]), None)
-    assert grad.tolist() == [[-1.0, -1.0], [1.0, 1.0]]
-    assert gradient(oreal, zeros, zeros, f64(2.0, -4.0), torch.tensor([True, False]), zeros).abs().max() == 0
-    one = oreal(zeros[:1, :1] - 1, zeros[:1, :1], f64(2.0), torch.tensor([True]), None)
-    assert one.item() == pytest.approx(2.0 + 0.01 * (math.e - 2))
-    assert oreal(zeros[:1, :1], zeros[:1, :1], f64(-4.0), torch.tensor([False]), None).item() == pytest.approx(2.0)
-    live = f64(2.0, -4.0).requires_grad_()
-    assert not oreal(zeros, zeros, live, torch.tensor([True, False]), None).requires_grad
-    adv = policy_off.oreal_advantage(f64([1.0, 0.0, 0.0, 1.0, 1.0]))
-    assert adv[0].tolist() == pytest.approx([0.5, -0.75, -0.75, 0.5, 0.5])
-    held = policy_off.oreal_advantage(f64([1.0, 0.0, 9.0]), mask=torch.tensor([[1, 1, 0]]))
-    assert held[0].tolist() == pytest.approx([1.0, -1.0, 0.0])
-    ref = torch.zeros(2, 2, dtype=F64, requires_grad=True)
-    assert not oreal(zeros, ref, f64(2.0, -4.0), torch.tensor([True, False]), None).requires_grad
 
 
 def test_critique_grpo() -> None:

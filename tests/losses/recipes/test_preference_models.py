@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from diffalign.losses import recipes
-from diffalign.losses.recipes.preference_models import general_preference
 
 D = torch.float64
 
@@ -33,31 +32,6 @@ def test_rpr_context() -> None:
     assert loss.item() == pytest.approx(-math.log(0.25 / (1 + math.exp(-1)) + 0.75 / (1 + math.exp(2))))
     grads = torch.autograd.grad(loss.sum(), (scores_w, prior), allow_unused=True)
     assert grads[0].abs().sum() > 0 and grads[1] is None  # p(context | prompt) is given
-
-
-def test_gpm_head() -> None:
-    v_w, v_l = t([1.0, 0.5]), t([0.2, 0.9])  # .9 - .1
-    assert general_preference(v_w, v_l).item() == pytest.approx(softplus(-8))
-    assert general_preference(v_w, v_l, tau=0.5, gate=t(2.0)).item() == pytest.approx(softplus(-3.2))
-
-
-def test_gpm_gpo() -> None:
-    gpo, rewards = recipes.get("gpm-gpo"), t(0.2, -1.0, 0.5)
-    v = torch.stack([rewards, torch.ones(3, dtype=D)], 1)
-    log_ratio = t(100.0, -50.0, 0.0)
-    centred = rewards - rewards.mean()  # with (reward, 1) the mean score over the group is the centred reward
-    others = v[None].expand(3, -1, -1)
-    assert torch.allclose(gpo(log_ratio, v, others), (1e-3 * log_ratio - centred) ** 2)
-    assert torch.allclose(gpo(log_ratio, v, others, beta=1e-2), (1e-2 * log_ratio - centred) ** 2)
-    gated = gpo(log_ratio, v, others, gate=t(2.0))
-    assert torch.allclose(gated, (1e-3 * log_ratio - 2 * centred) ** 2)
-    assert torch.allclose(gpo(log_ratio, v, others, gate=t(2.0)[None, None].expand(3, 1, 1)), gated)
-    wide = torch.cat([v, 2 * v], 1)  # two planes, of weight 1 and 4
-    both = gpo(log_ratio, wide, wide[None].expand(3, -1, -1), gate=t(3.0, 0.5))
-    assert torch.allclose(both, (1e-3 * log_ratio - 5 * centred) ** 2)
-    x, v = log_ratio.requires_grad_(), v.requires_grad_()
-    grads = torch.autograd.grad(gpo(x, v, others).sum(), (x, v), allow_unused=True)
-    assert grads[0].abs().sum() > 0 and grads[1] is None
 
 
 def test_ipl() -> None:

@@ -9,7 +9,6 @@ import torch
 
 from diffalign.losses import recipes
 from diffalign.losses.common import empty_moments, update_moments
-from diffalign.losses.recipes import reward_shaping
 
 F64 = torch.float64
 NAN = math.nan
@@ -89,22 +88,3 @@ def test_oni() -> None:
     out = recipes.get("oni")(t(10, 10, 10), t(3, 0.4, 2), t(1, 1, 2), stats)
     assert out.tolist() == approx([1 + 0.4 * 2, 1, 1 + 0.4 / 8])
     assert recipes.get("oni")(t(10), t(0.6), t(1), stats).tolist() == approx([1 - 0.4 * 0.4])
-
-
-def test_ppo_c() -> None:
-    first = recipes.get("ppo-c")(None, t(1, 5), t(0.9, 0.9))  # mean 3
-    assert first.mean.item() == 3 and first.reward.tolist() == approx([1 - 0.5 * 0.4, 5 + 0.5 * 5 * 0.4])
-    second = recipes.get("ppo-c")(first.mean, t(13, 13), t(1, 0))
-    assert second.mean.item() == approx(4) and second.reward.tolist() == approx([10, 13 - 0.5 * 13 * 0.5])
-    assert recipes.get("ppo-c")(first.mean, t(13), t(0.5)).reward.tolist() == [10]
-    assert recipes.get("ppo-c")(None, t(1, 5), t(0.5, 0.5)).reward.tolist() == [1, 5]
-
-
-def test_the_losses_beside_ppo_c() -> None:
-    scores = t(2), t(0.5), t(0.3), t(1)
-    quartet = softplus(-1.5) + softplus(-0.7)
-    assert reward_shaping.ppo_m(*scores).item() == approx(quartet)
-    out = reward_shaping.cdpo(*scores, t(3), beta=0.1)
-    assert out.item() == approx((softplus(-0.15) + softplus(-0.07)) / 2 + 3)
-    with pytest.raises(ValueError, match="share one shape"):
-        reward_shaping.cdpo(*scores, t(3, 4), beta=0.1)

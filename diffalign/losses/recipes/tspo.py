@@ -1,11 +1,14 @@
-"""Log-probability of a chosen subset: a policy over which frames, timesteps or seeds to use."""
+"""TSPO: policy gradient on a chosen subset of frames, time steps or seeds."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from diffalign.losses.advantages import group_advantage
 from diffalign.losses.common import check_floating, check_mask, check_same_shape, keep
+from diffalign.losses.policy import clip
+from diffalign.losses.recipes.registry import recipe
 
 
 def _log_elementary(scores: Tensor, valid: Tensor, largest: int) -> Tensor:
@@ -53,3 +56,25 @@ def subset_log_prob(scores: Tensor, chosen: Tensor, *, mask: Tensor | None = Non
     size = chosen.sum(1)
     table = _log_elementary(keep(scores, valid), valid, int(size.max()))
     return keep(scores, chosen).sum(1) - table.gather(1, size[:, None])[:, 0]
+
+
+@recipe("tspo", eps=0.2)
+def tspo(scores: Tensor, old_scores: Tensor, chosen: Tensor, rewards: Tensor, *, eps: float) -> Tensor:
+    """TSPO, rebuilt (derived): GRPO on which frames, timesteps or seeds to use, ``(B, G)``.
+
+    The clip range is GRPO's. That the subset's probability is the exact one among all subsets of its size is our
+    reading; choosing everything teaches nothing.
+
+    Args:
+        scores: ``(B, N)``, a score for each candidate of a prompt; with gradient.
+        old_scores: ``(B, N)``, at roll-out.
+        chosen: ``(B, G, N)`` bool, G subsets drawn for each prompt.
+        rewards: ``(B, G)``.
+        eps: clip range.
+    """
+    subsets = chosen.flatten(0, 1)
+    new, old = (
+        subset_log_prob(s[:, None].expand(chosen.shape).flatten(0, 1), subsets) for s in (scores, old_scores.detach())
+    )
+    adv = group_advantage(rewards)
+    return clip(new - old, adv.flatten(), eps_low=eps).view_as(adv)

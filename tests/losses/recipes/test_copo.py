@@ -4,8 +4,15 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from diffalign.losses.consistency import answer_entropy, consistent_reward, local_share
+from diffalign.losses import recipes
+from diffalign.losses.recipes.copo import answer_entropy, consistent_reward, local_share
+
+
+def f64(*values: object) -> Tensor:
+    return torch.tensor(values, dtype=F64)
+
 
 F64 = torch.float64
 NAN = float("nan")
@@ -67,3 +74,31 @@ def test_bad_input_is_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=words):
             call()
+
+
+def test_copo() -> None:
+    copo = recipes.get("copo")
+    assert dict(copo.defaults) == {"k": 1.0, "b": 0.5, "eps": 0.2}
+    rewards, answers = f64([1.0, 1.0], [1.0, 0.0]), torch.tensor([[4, 4], [4, 7]])
+    # rewards of the prompts: 1 and 1/2 * (1 - 1/2) = 1/4; standardised +-1/sqrt 2
+    broad, local = math.sqrt(0.5), math.sqrt(0.5)
+    x = f64(1.5, 1.0, 1.5, 1.0).log()
+    omega = 1 / (1 + math.exp(-0.5))
+    out = copo(x, rewards, answers)
+    assert out[:2].tolist() == pytest.approx([-broad * 1.2, -broad], rel=1e-4)  # agreed and right: only the prompts
+    want = [-omega * local * 1.2 + (1 - omega) * broad * 1.5, omega * local + (1 - omega) * broad]
+    assert out[2:].tolist() == pytest.approx(want, rel=1e-4)
+    sharp = copo(x, rewards, answers, k=4.0, b=1.0, eps=0.1)
+    assert sharp[2].item() == pytest.approx(0.5 * (-local * 1.1 + broad * 1.5), rel=1e-4)
+    steps = copo(x[:, None].expand(4, 3), rewards, answers)
+    assert torch.allclose(steps, out[:, None].expand(4, 3), atol=1e-12)
+
+
+def test_copo_leaves_unscored_samples_alone() -> None:
+    copo = recipes.get("copo")
+    out = copo(torch.zeros(6, dtype=F64), f64([1.0, 0.0, NAN], [0.0, 0.0, 0.0]), torch.tensor([[1, 2, 2], [3, 3, 3]]))
+    assert torch.isfinite(out).all() and out[2] == 0 and (out[3:] > 0).all()
+    # the unscored sample's answer does not count: two answers of two are one bit, factor 1/2
+    omega = 1 / (1 + math.exp(-0.5))
+    half = math.sqrt(0.5)
+    assert out[0].item() == pytest.approx(-omega * half - (1 - omega) * half, rel=1e-4)

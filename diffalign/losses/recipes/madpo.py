@@ -1,4 +1,4 @@
-"""Weights of pairs from the margin of a frozen reward model."""
+"""MADPO: DPO with a weight per pair from the margin of a frozen reward model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffalign.losses.common import as_float, check_not_negative
+from diffalign.losses.recipes.preference import dpo
+from diffalign.losses.recipes.registry import recipe
 
 
 def margin_gain(rm_margin: Tensor, *, tau: float, c_min: float = 0.5, c_max: float = 2.0, lam: float = 1.0) -> Tensor:
@@ -52,3 +54,13 @@ def margin_adaptive_weight(
     gain = margin_gain(h, tau=tau, c_min=c_min, c_max=c_max, lam=lam)
     weight = (F.logsigmoid(gain * h) - F.logsigmoid(h)).exp()
     return torch.where(h > -tau, weight, torch.ones_like(h))
+
+
+@recipe("madpo", beta=0.1, tau=math.log(999), c_min=0.5, c_max=2.0, lam=1.0)
+def madpo(r_w: Tensor, r_l: Tensor, rm_margin: Tensor, *, beta: float, **weight: float) -> Tensor:
+    """MADPO (arXiv:2510.05342): DPO weighted by the margin ``(B,)`` of a frozen reward model.
+
+    ``weight`` are the settings of :func:`diffalign.losses.recipes.madpo.margin_adaptive_weight`; tau is the notebook's
+    log 999, not the class's 2, at which large margins are hardly damped.
+    """
+    return margin_adaptive_weight(rm_margin, **weight) * dpo(r_w, r_l, beta=beta)

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from diffalign.losses.margin_weights import margin_adaptive_weight, margin_gain
+from diffalign.losses import recipes
 from diffalign.losses.preference import logistic
+from diffalign.losses.recipes.madpo import margin_adaptive_weight, margin_gain
 
 F64 = torch.float64
 
@@ -108,3 +109,11 @@ def test_far_out_is_finite_and_nothing_learns(dtype: torch.dtype) -> None:
 def test_bad_settings_are_refused(said: str, change: dict) -> None:
     with pytest.raises(ValueError, match=said):
         margin_adaptive_weight(t(0.0), **{"tau": 2.0, **change})
+
+
+def test_madpo_damps_large_margins_at_its_tau_and_the_weight_does_not_learn() -> None:
+    h = t(5.0, -5.0).requires_grad_()
+    losses = recipes.get("madpo")(t(1.0, 1.0), t(0.0, 0.0), h)
+    plain = recipes.get("dpo")(t(1.0), t(0.0))
+    assert not losses.requires_grad and losses[1] < 0.1 * plain  # the class's tau of 2 leaves the swapped side at 1
+    assert margin_gain(t(6.907), tau=math.log(999)).item() == pytest.approx(1.0, abs=1e-3)

@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from diffalign.losses.confidence import confidence_difference, confidence_threshold
+from diffalign.losses import recipes
+from diffalign.losses.recipes.ppo_c import cdpo, confidence_difference, confidence_threshold, ppo_m
+
+approx = pytest.approx
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
 
 F64 = torch.float64
 BOTH = pytest.mark.parametrize("correct", [confidence_difference, confidence_threshold])
@@ -69,3 +77,22 @@ def test_bad_input(correct) -> None:
         correct(t(1.0), t(1.0), 0.0, weight=-0.1)
     with pytest.raises(ValueError, match="bound"):
         correct(t(1.0), t(1.0), 0.0, bound=0.0)
+
+
+def test_ppo_c() -> None:
+    first = recipes.get("ppo-c")(None, t(1, 5), t(0.9, 0.9))  # mean 3
+    assert first.mean.item() == 3 and first.reward.tolist() == approx([1 - 0.5 * 0.4, 5 + 0.5 * 5 * 0.4])
+    second = recipes.get("ppo-c")(first.mean, t(13, 13), t(1, 0))
+    assert second.mean.item() == approx(4) and second.reward.tolist() == approx([10, 13 - 0.5 * 13 * 0.5])
+    assert recipes.get("ppo-c")(first.mean, t(13), t(0.5)).reward.tolist() == [10]
+    assert recipes.get("ppo-c")(None, t(1, 5), t(0.5, 0.5)).reward.tolist() == [1, 5]
+
+
+def test_the_losses_beside_ppo_c() -> None:
+    scores = t(2), t(0.5), t(0.3), t(1)
+    quartet = softplus(-1.5) + softplus(-0.7)
+    assert ppo_m(*scores).item() == approx(quartet)
+    out = cdpo(*scores, t(3), beta=0.1)
+    assert out.item() == approx((softplus(-0.15) + softplus(-0.07)) / 2 + 3)
+    with pytest.raises(ValueError, match="share one shape"):
+        cdpo(*scores, t(3, 4), beta=0.1)

@@ -4,9 +4,22 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from diffalign.losses import policy
-from diffalign.losses.nash import nash_advantage, opponent_mean
+from diffalign.losses import policy, recipes
+from diffalign.losses.recipes.nash_md import nash_advantage, opponent_mean
+
+NAN = float("nan")
+
+
+def f64(*values: object) -> Tensor:
+    return torch.tensor(values, dtype=F64)
+
+
+def gradient(loss, *inputs: Tensor, **kwargs: object) -> Tensor:
+    x = inputs[0].detach().clone().requires_grad_()
+    return torch.autograd.grad(loss(x, *inputs[1:], **kwargs).sum(), x)[0]
+
 
 F64 = torch.float64
 
@@ -74,3 +87,14 @@ def test_bad_input_is_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=words):
             call()
+
+
+def test_nash_md() -> None:
+    nash = recipes.get("nash-md")
+    assert dict(nash.defaults) == {"tau": 0.1}
+    x, r, win = f64([0.5, -0.2, NAN]), f64([2.0, -1.0, NAN]), f64(0.7)
+    mask = torch.tensor([[1, 1, 0]])
+    assert nash(x, r, win, mask=mask)[0].tolist() == pytest.approx([0.0, 0.3 * 0.2, 0.0])
+    assert gradient(nash, x, r, win, mask=mask)[0].tolist() == pytest.approx([0.0, -0.3, 0.0])
+    assert gradient(nash, x, 0 * r, f64(0.5), mask=mask).abs().max() == 0
+    assert nash(x, r, win, tau=0.5, mask=mask)[0].tolist() == pytest.approx([0.4, 0.14, 0.0])

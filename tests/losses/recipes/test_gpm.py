@@ -5,9 +5,18 @@ import math
 import pytest
 import torch
 
-from diffalign.losses.skew import skew_score
+from diffalign.losses import recipes
+from diffalign.losses.recipes.gpm import general_preference, skew_score
 
 D = torch.float64
+
+
+def t(*values) -> torch.Tensor:
+    return torch.tensor(values, dtype=D)
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
 
 
 def test_value_by_hand() -> None:
@@ -62,3 +71,28 @@ def test_bad_input_is_refused() -> None:
         skew_score(torch.zeros(2, 4), torch.zeros(2, 4), gate=torch.zeros(4))
     with pytest.raises(ValueError, match="floating"):
         skew_score(torch.zeros(2, 4, dtype=torch.long), torch.zeros(2, 4))
+
+
+def test_gpm_head() -> None:
+    v_w, v_l = t([1.0, 0.5]), t([0.2, 0.9])  # .9 - .1
+    assert general_preference(v_w, v_l).item() == pytest.approx(softplus(-8))
+    assert general_preference(v_w, v_l, tau=0.5, gate=t(2.0)).item() == pytest.approx(softplus(-3.2))
+
+
+def test_gpm_gpo() -> None:
+    gpo, rewards = recipes.get("gpm-gpo"), t(0.2, -1.0, 0.5)
+    v = torch.stack([rewards, torch.ones(3, dtype=D)], 1)
+    log_ratio = t(100.0, -50.0, 0.0)
+    centred = rewards - rewards.mean()  # with (reward, 1) the mean score over the group is the centred reward
+    others = v[None].expand(3, -1, -1)
+    assert torch.allclose(gpo(log_ratio, v, others), (1e-3 * log_ratio - centred) ** 2)
+    assert torch.allclose(gpo(log_ratio, v, others, beta=1e-2), (1e-2 * log_ratio - centred) ** 2)
+    gated = gpo(log_ratio, v, others, gate=t(2.0))
+    assert torch.allclose(gated, (1e-3 * log_ratio - 2 * centred) ** 2)
+    assert torch.allclose(gpo(log_ratio, v, others, gate=t(2.0)[None, None].expand(3, 1, 1)), gated)
+    wide = torch.cat([v, 2 * v], 1)  # two planes, of weight 1 and 4
+    both = gpo(log_ratio, wide, wide[None].expand(3, -1, -1), gate=t(3.0, 0.5))
+    assert torch.allclose(both, (1e-3 * log_ratio - 5 * centred) ** 2)
+    x, v = log_ratio.requires_grad_(), v.requires_grad_()
+    grads = torch.autograd.grad(gpo(x, v, others).sum(), (x, v), allow_unused=True)
+    assert grads[0].abs().sum() > 0 and grads[1] is None

@@ -1,4 +1,4 @@
-"""COPO: the agreement of a group's answers decides how much it learns from itself and how much from other prompts."""
+"""COPO: the agreement of a group's answers weights its own advantage against a comparison between prompts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import math
 
 from torch import Tensor
 
-from diffalign.losses.advantages import usable
+from diffalign.losses.advantages import group_advantage, usable
 from diffalign.losses.common import as_float, check_same_shape, keep
+from diffalign.losses.policy import clip
+from diffalign.losses.recipes.registry import recipe
 
 
 def answer_entropy(answers: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -58,3 +60,27 @@ def local_share(entropy: Tensor, local: Tensor, *, k: float = 1.0, b: float = 0.
         raise ValueError(f"k and b must be finite, got {k} and {b}")
     omega = (k * (as_float(entropy.detach()) - b)).sigmoid()[:, None].expand_as(local)
     return keep(omega, local != 0)
+
+
+@recipe("copo", k=1.0, b=0.5, eps=0.2)
+def copo(log_ratio: Tensor, rewards: Tensor, answers: Tensor, *, k: float, b: float, eps: float) -> Tensor:
+    """COPO (arXiv:2508.04138, its code): the clipped losses of a local and a global advantage, blended, ``(B G, ...)``.
+
+    The local one is GRPO's; the global one compares prompts by :func:`consistent_reward`.
+    Groups whose answers agree learn from the comparison of prompts. A group all wrong or all right still learns.
+
+    Args:
+        log_ratio: ``(B G,)`` or ``(B G, T)``.
+        rewards: ``(B, G)``.
+        answers: ``(B, G)``, numbers of the distinct answers; for images of clusters.
+        k: steepness of the blend.
+        b: entropy in bits at which both count the same.
+        eps: clip range.
+    """
+    local = group_advantage(rewards)
+    among_prompts = group_advantage(consistent_reward(rewards, answers)[None])[0]
+    broad = keep(among_prompts[:, None].expand_as(local), usable(rewards))
+    omega = local_share(answer_entropy(answers, mask=usable(rewards)), local, k=k, b=b)
+    share = omega.flatten().view(-1, *[1] * (log_ratio.ndim - 1))
+    losses = [clip(log_ratio, adv.flatten(), eps_low=eps) for adv in (local, broad)]
+    return share * losses[0] + (1 - share) * losses[1]

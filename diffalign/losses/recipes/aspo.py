@@ -1,11 +1,19 @@
-"""A second preference added to an advantage without ever turning its sign (ASPO)."""
+"""ASPO: a second preference added to an advantage without changing its sign."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from diffalign.losses.common import as_float, check_not_negative, check_same_shape, expand_rows, keep
+from diffalign.losses.advantages import group_advantage
+from diffalign.losses.common import (
+    as_float,
+    check_not_negative,
+    check_same_shape,
+    expand_rows,
+    keep,
+)
+from diffalign.losses.recipes.registry import recipe
 
 
 def bounded_bias(adv: Tensor, bias: Tensor, *, k: float = 0.7, eligible: Tensor | None = None) -> Tensor:
@@ -55,3 +63,12 @@ def early_bias(position: Tensor, length: Tensor, eligible: Tensor, *, delta: flo
     p, size = keep(position.detach(), eligible), keep(length.detach(), eligible)
     mean, scale = p.sum(1, keepdim=True) / count, size.sum(1, keepdim=True) / count
     return keep(delta * (p - mean) / scale, eligible)
+
+
+@recipe("aspo", delta=-2.0, k=0.7)
+def aspo(rewards: Tensor, position: Tensor, length: Tensor, eligible: Tensor, *, delta: float, k: float) -> Tensor:
+    """ASPO (arXiv:2508.19201, a public verl recipe): GRPO's advantage, biased towards early use of a tool by at most
+    ``k |A|``. Arguments as in :mod:`diffalign.losses.recipes.aspo`.
+    """
+    adv = group_advantage(rewards)
+    return bounded_bias(adv, early_bias(position, length, eligible, delta=delta), k=k, eligible=eligible.bool())

@@ -1,11 +1,24 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from diffalign.losses.subset import subset_log_prob
+from diffalign.losses import recipes
+from diffalign.losses.recipes.tspo import subset_log_prob
+
+
+def f64(*values: object) -> Tensor:
+    return torch.tensor(values, dtype=F64)
+
+
+def gradient(loss, *inputs: Tensor, **kwargs: object) -> Tensor:
+    x = inputs[0].detach().clone().requires_grad_()
+    return torch.autograd.grad(loss(x, *inputs[1:], **kwargs).sum(), x)[0]
+
 
 F64 = torch.float64
 SCORES = torch.tensor([[0.3, -1.2, 0.8, 0.1, -0.4]], dtype=F64)
@@ -83,3 +96,27 @@ def test_bad_input_is_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=words):
             bad()
+
+
+def test_tspo() -> None:
+    tspo = recipes.get("tspo")
+    assert dict(tspo.defaults) == {"eps": 0.2}
+    chosen = torch.tensor([[[1, 1, 0], [0, 1, 1], [1, 0, 1]]]).bool()
+    scores, old = f64([0.2, -0.3, 0.1]), f64([0.0, 0.0, 0.0])
+    sums = f64(-0.1, -0.2, 0.3)
+    rho = 3 * sums.softmax(0)
+    adv = f64(1.0, -0.5, -0.5) * 2 / math.sqrt(3)  # rewards 1 0 0: mean 1/3, unbiased std 1/sqrt 3
+    want = [max(-a * p, -a * min(max(p, 0.8), 1.2)) for a, p in zip(adv.tolist(), rho.tolist(), strict=True)]
+    assert want[2] != pytest.approx(-(adv * rho)[2].item()) or rho[2] > 1.2
+    assert tspo(scores, old, chosen, f64([1.0, 0.0, 0.0]))[0].tolist() == pytest.approx(want, rel=1e-5)
+    everything = torch.ones(1, 2, 3, dtype=torch.bool)
+    assert gradient(tspo, scores, old, everything, f64([1.0, 0.0])).abs().max() < 1e-12
+
+
+def test_tspo_clips() -> None:
+    tspo, chosen = recipes.get("tspo"), torch.tensor([[[1, 0], [0, 1]]]).bool()
+    out = tspo(f64([1.0, 0.0]), f64([0.0, 0.0]), chosen, f64([1.0, 0.0]))
+    a = 0.5 / (math.sqrt(0.5) + 1e-6)
+    assert out[0].tolist() == pytest.approx([-a * 1.2, a * 0.8])
+    old = f64([0.0, 0.0]).requires_grad_()
+    assert not tspo(f64([1.0, 0.0]), old, chosen, f64([1.0, 0.0])).requires_grad

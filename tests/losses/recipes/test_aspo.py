@@ -1,12 +1,25 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch import Tensor
 
-from diffalign.losses.bounded_bias import bounded_bias, early_bias
+from diffalign.losses import group_advantage, recipes
+from diffalign.losses.recipes.aspo import bounded_bias, early_bias
 
 F64 = torch.float64
 NAN = float("nan")
+
+
+def f64(*values: object) -> Tensor:
+    return torch.tensor(values, dtype=F64)
+
+
+R = f64([1.0, 2.0, 3.0, 6.0])
+STD = math.sqrt(14 / 3) + 1e-6
+Z = [-2 / STD, -1 / STD, 0.0, 3 / STD]
 
 
 def test_by_hand() -> None:
@@ -67,3 +80,16 @@ def test_bad_input_is_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=words):
             call()
+
+
+def test_aspo() -> None:
+    aspo = recipes.get("aspo")
+    assert dict(aspo.defaults) == {"delta": -2.0, "k": 0.7}
+    position, length = f64([2.0, 6.0, 0.0, 40.0]), f64([10.0, 20.0, 0.0, 90.0])
+    who = torch.tensor([[1, 1, 0, 1]])
+    out = aspo(R, position, length, who)  # mean position 16, mean length 40: bias .7, .5, -, -1.2
+    assert out[0].tolist() == pytest.approx([Z[0] + 0.7 * -Z[0], Z[1] + 0.7 * -Z[1], 0.0, Z[3] - 0.7 * Z[3]])
+    mild = aspo(R, position, length, who, delta=-0.1)
+    assert mild[0].tolist() == pytest.approx([Z[0] + 0.035, Z[1] + 0.025, 0.0, Z[3] - 0.06])
+    assert torch.equal(aspo(R, position, length, who, k=0.0), group_advantage(R))
+    assert out[0].sign().tolist() == [-1, -1, 0, 1]

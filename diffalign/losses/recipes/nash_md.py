@@ -1,11 +1,20 @@
-"""Nash-MD (arXiv:2312.00886): win rates against a blend of the policy and the reference, instead of a reward."""
+"""Nash-MD (arXiv:2312.00886): win rates against a mixture of policy and reference instead of a reward."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from diffalign.losses.common import as_float, check_floating, check_not_negative, check_probability, expand_rows, keep
+from diffalign.losses.common import (
+    as_float,
+    check_floating,
+    check_not_negative,
+    check_probability,
+    expand_rows,
+    keep,
+)
+from diffalign.losses.policy import reinforce
+from diffalign.losses.recipes.registry import recipe
 
 
 def nash_advantage(win: Tensor, kl_log_ratio: Tensor, *, tau: float = 0.1, mask: Tensor | None = None) -> Tensor:
@@ -44,3 +53,20 @@ def opponent_mean(mean: Tensor, mean_ref: Tensor, *, mix: float = 0.5) -> Tensor
     if mean.shape != mean_ref.shape:
         raise ValueError(f"the two means differ in shape: {tuple(mean.shape)} and {tuple(mean_ref.shape)}")
     return torch.lerp(as_float(mean.detach()), as_float(mean_ref.detach()), mix)
+
+
+@recipe("nash-md", tau=0.1)
+def nash_md(log_ratio: Tensor, kl_log_ratio: Tensor, win: Tensor, *, tau: float, mask: Tensor | None = None) -> Tensor:
+    """Nash-MD (arXiv:2312.00886), TRL's form: REINFORCE with ``(P - 1/2) - tau r_t``.
+
+    The opponent is drawn from the geometric mixture of policy and reference with share .5
+    (:func:`diffalign.losses.recipes.nash_md.opponent_mean`, exact for Gaussian steps).
+
+    Args:
+        log_ratio: ``(B, T)``, to the policy at roll-out.
+        kl_log_ratio: ``(B, T)``, to the reference; detached.
+        win: ``(B,)``, probability of beating the opponent's sample.
+        tau: weight of the KL; .1 in TRL, .008 in the paper (unsure).
+        mask: ``(B, T)``.
+    """
+    return reinforce(log_ratio, nash_advantage(win, kl_log_ratio, tau=tau, mask=mask), mask=mask)
