@@ -1,5 +1,6 @@
 """One sampler for every method: Schedule, Dynamics, StepPlan, rollout, Trajectory."""
 
+from diffalign.sampling.conditioning import Conditioning, encode_prompts, predict_at
 from diffalign.sampling.dynamics import (
     Dynamics,
     StepOut,
@@ -11,21 +12,30 @@ from diffalign.sampling.dynamics import (
     memoryless,
     ode,
     renoise,
+    tcd,
     where,
 )
 from diffalign.sampling.forward_process import denoise, noised
 from diffalign.sampling.noise import initial_noise, noise_key, step_noise
 from diffalign.sampling.plan import StepPlan, make_plan
-from diffalign.sampling.policy import Cond, Policy, guided, linear_guidance, take
+from diffalign.sampling.policy import (
+    Cond,
+    Policy,
+    linear_guidance,
+    norm_capped,
+    norm_rescaled,
+    std_rescaled,
+    take,
+)
 from diffalign.sampling.rollout import replay, rollout
 from diffalign.sampling.schedule import (
     Schedule,
     flow_schedule,
-    from_scheduler,
     shifted_sigmas,
     skip_tail_steps,
     vp_schedule,
 )
+from diffalign.sampling.schedulers import from_scheduler, own_dynamics, readable, shift_mu, unmatched
 from diffalign.sampling.trajectory import Trajectory
 from diffalign.sampling.windows import (
     WindowSchedule,
@@ -39,42 +49,52 @@ from diffalign.sampling.windows import (
 
 __all__ = [
     "Cond",
-    "WindowSchedule",
+    "Conditioning",
     "Dynamics",
     "Policy",
     "Schedule",
     "StepOut",
     "StepPlan",
     "Trajectory",
-    "skip_tail_steps",
+    "WindowSchedule",
     "constant_window",
     "cps",
     "dance_sde",
     "ddim",
     "denoise",
     "dpmpp2m",
-    "window_position",
+    "encode_prompts",
     "exponential_window",
     "flow_schedule",
     "flow_sde",
     "from_scheduler",
-    "guided",
     "initial_noise",
-    "linear_window",
     "linear_guidance",
+    "linear_window",
     "make_plan",
     "memoryless",
     "noise_key",
     "noised",
+    "norm_capped",
+    "norm_rescaled",
     "ode",
+    "own_dynamics",
+    "predict_at",
     "progressive_start",
+    "readable",
     "renoise",
     "replay",
     "rollout",
+    "shift_mu",
     "shifted_sigmas",
+    "skip_tail_steps",
+    "std_rescaled",
     "step_noise",
     "take",
+    "tcd",
+    "unmatched",
     "vp_schedule",
     "where",
     "window",
+    "window_position",
 ]

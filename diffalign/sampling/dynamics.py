@@ -20,6 +20,9 @@ from torch import Tensor
 from diffalign.sampling.prediction import PREDICTIONS
 from diffalign.sampling.schedule import Schedule
 
+NEARLY_ONE = 0.99
+"""A first level above this starts from noise."""
+
 C_MIN = 1e-4
 """A step with less noise than this has no usable density."""
 
@@ -81,7 +84,7 @@ class Dynamics:
     @property
     def consistent(self) -> Tensor:
         """(T,) bool: the step leaves exactly the schedule's noise level."""
-        return (self.noise_level**2 - self.schedule.sigma[1:] ** 2).abs() < 1e-6
+        return (self.noise_level**2 - self.schedule.next_sigma**2).abs() < 1e-6
 
     def step(
         self,
@@ -139,7 +142,7 @@ class Dynamics:
         if x0_prev is not None and bool((self.history[k] != 0).any()):
             denoised = x0_hat + self._row(self.history, k, x) * (x0_hat - x0_prev.to(x.dtype))
             direction = (x - alpha * denoised) / sigma
-        mean = self._row(schedule.alpha[1:], k, x) * denoised + self._row(self.kappa, k, x) * direction
+        mean = self._row(schedule.next_alpha, k, x) * denoised + self._row(self.kappa, k, x) * direction
         return mean, x0_hat, eps_hat
 
     def _draw(self, mean: Tensor, std: Tensor, k: int | Tensor, noise: Tensor | None, reparam: bool) -> Tensor:
@@ -163,7 +166,7 @@ class Dynamics:
 
 def ode(schedule: Schedule) -> Dynamics:
     """Deterministic Euler / DDIM(0) step: kappa = sigma', c = 0."""
-    sigma = schedule.sigma[1:].clone()
+    sigma = schedule.next_sigma.clone()
     return Dynamics(schedule, sigma, torch.zeros_like(sigma), torch.zeros_like(sigma), "ode")
 
 
@@ -173,9 +176,9 @@ def ddim(schedule: Schedule, eta: float = 1.0) -> Dynamics:
     ``c = eta (sigma'/sigma) sqrt(sigma^2 - (alpha/alpha')^2 sigma'^2)``.
     """
     _check_range("eta", eta, 0, 1)
-    alpha, sigma = schedule.alpha, schedule.sigma
-    inner = sigma[:-1] ** 2 - (alpha[:-1] / alpha[1:]) ** 2 * sigma[1:] ** 2
-    return _level_preserving(schedule, eta * sigma[1:] / sigma[:-1] * inner.clamp(min=0).sqrt(), f"ddim({eta:g})")
+    alpha, sigma, end = schedule.alpha[:-1], schedule.sigma[:-1], schedule.next_sigma
+    inner = sigma**2 - (alpha / schedule.next_alpha) ** 2 * end**2
+    return _level_preserving(schedule, eta * end / sigma * inner.clamp(min=0).sqrt(), f"ddim({eta:g})")
 
 
 def cps(schedule: Schedule, a: float = 0.8) -> Dynamics:
@@ -184,20 +187,45 @@ def cps(schedule: Schedule, a: float = 0.8) -> Dynamics:
     Leaves the schedule's noise level, not the data distribution: the bias does not vanish with more steps.
     """
     _check_range("a", a, 0, 1)
-    return _level_preserving(schedule, schedule.sigma[1:] * math.sin(a * math.pi / 2), f"cps({a:g})")
+    return _level_preserving(schedule, schedule.next_sigma * math.sin(a * math.pi / 2), f"cps({a:g})")
 
 
 def renoise(schedule: Schedule) -> Dynamics:
     """Consistency re-noising: all of the noise is fresh (c = sigma', kappa = 0)."""
-    return _level_preserving(schedule, schedule.sigma[1:].clone(), "renoise")
+    return _level_preserving(schedule, schedule.next_sigma.clone(), "renoise")
+
+
+def tcd(schedule: Schedule, alpha_bars: Tensor, eta: float = 0.3) -> Dynamics:
+    """Trajectory consistency sampling (2402.19159) with stochasticity eta, as diffusers' TCDScheduler.
+
+    A step goes to level s = floor((1 - eta) t') of the noise table and is noised again to t':
+    ``c = sqrt(1 - alpha_bar(t') / alpha_bar(s))``. The last step adds no noise.
+
+    Args:
+        schedule: levels of a TCDScheduler; its timesteps are indices of the table.
+        alpha_bars: (N,) cumulative products of the whole table.
+        eta: 0 is deterministic, 1 re-noises from the clean prediction.
+    """
+    _check_range("eta", eta, 0, 1)
+    target = schedule.timestep[1:].long()
+    bars = alpha_bars.double()
+    ratio = bars[target] / bars[((1 - eta) * target).floor().long()]
+    c = torch.cat([(1 - ratio).clamp(min=0).sqrt(), torch.zeros(1, dtype=torch.float64)])
+    return _level_preserving(schedule, c, f"tcd({eta:g})")
 
 
 def flow_sde(schedule: Schedule, a: float = 0.7) -> Dynamics:
-    """Flow-GRPO's SDE (2505.05470): s = a sqrt(sigma / (1 - sigma)); at sigma = 1 the denominator uses sigma_1."""
+    """Flow-GRPO's SDE (2505.05470): s = a sqrt(sigma / (1 - sigma)).
+
+    A first level at or just below 1 (Sana's is .9997, UniPC's 1 - 1e-6) would divide by nothing: there the denominator
+    uses sigma_1, as released code does at sigma = 1, and the first step has noise a on every such schedule.
+    """
     _check_range("a", a, 0)
     _require_flow(schedule, "flow_sde")
     sigma = schedule.sigma
-    floor = torch.where(sigma[:-1] == 1, 1 - sigma[1:], 1 - sigma[:-1])
+    floor = 1 - sigma[:-1]
+    if sigma[0] > NEARLY_ONE:
+        floor[0] = 1 - sigma[1]
     return _euler_maruyama(schedule, a * (sigma[:-1] / floor).sqrt(), f"flow_sde({a:g})")
 
 
@@ -255,7 +283,7 @@ def _euler_maruyama(schedule: Schedule, s: Tensor, name: str) -> Dynamics:
 
 
 def _level_preserving(schedule: Schedule, c: Tensor, name: str) -> Dynamics:
-    kappa = (schedule.sigma[1:] ** 2 - c**2).clamp(min=0).sqrt()
+    kappa = (schedule.next_sigma**2 - c**2).clamp(min=0).sqrt()
     return Dynamics(schedule, kappa, c, torch.zeros_like(c), name)
 
 

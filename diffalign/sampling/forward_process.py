@@ -1,6 +1,7 @@
 """The forward process: a clean latent noised again, and the network's prediction of it.
 
-Methods without likelihoods (DiffusionNFT, AWM) need no trajectory: clean latent, prompt, and a freshly drawn level.
+Methods without likelihoods (DiffusionNFT, AWM, Diffusion-DPO) need no trajectory: a clean latent, its prompt, and a
+freshly drawn level.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from diffalign.sampling.conditioning import Conditioning, predict_at
+from diffalign.sampling.plan import StepPlan
 from diffalign.sampling.policy import Policy
-from diffalign.sampling.rollout import predict_at
 from diffalign.sampling.schedule import Schedule
-from diffalign.sampling.trajectory import Trajectory
 
 
 def _rows(table: Tensor, k: Tensor, like: Tensor) -> Tensor:
@@ -31,14 +32,15 @@ def noised(schedule: Schedule, k: Tensor, x0: Tensor, noise: Tensor) -> Tensor:
     return _rows(schedule.alpha, k, x0) * x0 + _rows(schedule.sigma, k, x0) * noise
 
 
-def denoise(policy: Policy, trajectory: Trajectory, k: Tensor, x: Tensor) -> Tensor:
-    """The prediction at level k, guided as the roll-out was, in fp32, under the caller's grad mode.
+def denoise(policy: Policy, plan: StepPlan, conditioning: Conditioning, k: Tensor, x: Tensor) -> Tensor:
+    """The prediction at level k, guided as the plan says, at least in fp32, under the caller's grad mode.
 
     Args:
         policy: the model.
-        trajectory: the roll-out whose prompts belong to the rows of x.
+        plan: schedule and guidance.
+        conditioning: prompts of the rows of x.
         k: (B,) long, a step index per sample.
-        x: (B, C, H, W) noised latents.
+        x: (B, *latent_shape) noised latents.
     """
-    output = predict_at(policy, trajectory, k, x)
+    output = predict_at(policy, plan, conditioning, k, x)
     return output.to(torch.promote_types(output.dtype, torch.float32))

@@ -24,18 +24,18 @@ def initial_noise(shape: Sequence[int], seeds: Sequence[int], dtype: torch.dtype
     """x_T of each seed, exactly what a diffusers pipeline draws from ``torch.Generator("cpu").manual_seed(seed)``.
 
     Args:
-        shape: latent shape of one sample, (C, H, W).
+        shape: latent shape of one sample.
         seeds: one per sample.
         dtype: storage dtype (drawn in it, as diffusers does).
 
     Returns:
-        (B, C, H, W) on the CPU.
+        (B, *shape) on the CPU.
     """
     return torch.stack([_normal(shape, seed, dtype) for seed in seeds])
 
 
 def step_noise(shape: Sequence[int], seeds: Sequence[int], branches: Sequence[int], step: int, run_seed: int) -> Tensor:
-    """Standard normal noise of one step, keyed by (run seed, sample seed, step, branch); (B, C, H, W) fp32, CPU."""
+    """Standard normal noise of one step, keyed by (run seed, sample seed, step, branch); (B, *shape) fp32, CPU."""
     keys = [noise_key(run_seed, seed, step, branch) for seed, branch in zip(seeds, branches, strict=True)]
     return torch.stack([_normal(shape, key, torch.float32) for key in keys])
 

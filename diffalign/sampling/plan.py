@@ -23,7 +23,7 @@ class StepPlan:
         record: keep the states around this step and its log-prob.
         grad: run this step with a graph, and keep it through the sampler.
         fork: copies made of every latent at this step (1 = none); they share its prediction and differ by its noise.
-        guidance: scale at this step; 1 = the conditional branch alone.
+        guidance: scale at this step; 1 or less = the conditional branch alone.
         hook: changes the prediction at this step.
         start: first step executed (the initial latent belongs to it).
         stop: the first step not executed.
@@ -39,7 +39,7 @@ class StepPlan:
     hook: tuple[Hook | None, ...]
     start: int
     stop: int
-    uncond_grad: bool = False
+    uncond_grad: bool = True
     checkpoint: bool = False
 
     @property
@@ -53,17 +53,12 @@ class StepPlan:
         return tuple(k for k in self.steps if self.record[k])
 
     @property
-    def guided(self) -> bool:
-        """True when some executed step needs the unconditional branch."""
-        return any(self.guidance[k] != 1 for k in self.steps)
-
-    @property
     def branches(self) -> int:
-        """Trajectories that come out for each one that goes in."""
+        """Number of copies of each initial latent at the end."""
         return self.copies(self.start)
 
     def copies(self, k: int) -> int:
-        """Trajectories that come out for each one that step k predicts for: they part at k or later."""
+        """Number of copies forked from step k on of each latent that step k predicts for."""
         return math.prod(self.fork[max(k, self.start) : self.stop])
 
 
@@ -77,7 +72,7 @@ def make_plan(
     hook: dict[int, Hook] | Hook | None = None,
     start: int = 0,
     stop: int | None = None,
-    uncond_grad: bool = False,
+    uncond_grad: bool = True,
     checkpoint: bool = False,
 ) -> StepPlan:
     """A plan from step indices.
@@ -87,11 +82,12 @@ def make_plan(
         record: steps to record; default the stochastic ones that are executed.
         grad: steps run with a graph (DRaFT-K: the last K).
         fork: {step: copies} (branching methods).
-        guidance: one scale, or one per step.
+        guidance: one scale, or one per step; 1 or less is the conditional branch alone, as in diffusers.
         hook: one hook for every step, or {step: hook}.
         start: first step executed.
         stop: the first step not executed; default T.
-        uncond_grad: keep the graph of the unconditional branch.
+        uncond_grad: keep the graph of the unconditional branch. False halves activations and backward passes of guided
+            steps, and biases their gradient (`Policy.guided`).
         checkpoint: recompute the network in backward.
 
     Raises:

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
+from diffalign.sampling.conditioning import encode_prompts, predict_at
 from diffalign.sampling.dynamics import StepOut
 from diffalign.sampling.noise import initial_noise, step_noise
 from diffalign.sampling.plan import StepPlan
-from diffalign.sampling.policy import Policy, guided, take
-from diffalign.sampling.prediction import PREDICTIONS
+from diffalign.sampling.policy import Policy
 from diffalign.sampling.trajectory import Trajectory
 
 Noise = Callable[[Sequence[int], Sequence[int], Sequence[int], int, int], Tensor]
-"""(latent shape, seeds, branches, step, run seed) -> (B, C, H, W) standard normal."""
+"""(latent shape, seeds, branches, step, run seed) -> (B, *latent_shape) standard normal."""
 
 
 def rollout(
     policy: Policy,
     plan: StepPlan,
     prompts: Sequence[str],
-    seeds: Sequence[int],
+    seeds: Sequence[int] | None = None,
     *,
     run_seed: int = 0,
     branches: Sequence[int] | None = None,
@@ -41,24 +39,26 @@ def rollout(
         policy: the model.
         plan: what to do at each step.
         prompts: one per sample; repeated prompts are encoded once.
-        seeds: one per sample; x_T of seed s is what diffusers draws from a CPU generator seeded with s.
+        seeds: one per sample; x_T of seed s is what diffusers draws from a CPU generator seeded with s. Not needed with
+            init and a deterministic plan.
         run_seed: further key of the step noise.
         branches: further key per sample, so that samples with one x_T differ; default 0.
         negative_prompt: text of the unconditional branch ("" is the trained null prompt of most models).
-        init: (B, C, H, W) latent at plan.start instead of the seeds' x_T (a leaf for noise optimisation, a stored state
+        init: (B, *latent_shape) latent at plan.start instead of the seeds' x_T (a leaf for noise optimisation, a stored state
             to resume from).
         noise: where step noise comes from.
         keep_means: keep the mean of each recorded step.
         decode: decode the final latents to images.
 
     Raises:
-        ValueError: prompts and seeds of different lengths, a latent of another shape, plan.start > 0 without init.
+        ValueError: prompts and seeds of different lengths, seeds missing where noise is drawn, a latent of another
+            shape, plan.start > 0 without init.
     """
     trajectory = _begin(policy, plan, prompts, seeds, branches, negative_prompt, init)
     previous: Tensor | None = None
     for k in plan.steps:
         with torch.set_grad_enabled(plan.grad[k]):
-            output = predict_at(policy, trajectory, k, trajectory.x)  # copies share it
+            output = predict_at(policy, plan, trajectory.conditioning, k, trajectory.x)  # copies share it
             output = _copies(output, plan.fork[k])
             previous = None if previous is None else _copies(previous, plan.fork[k])
             trajectory = trajectory.forked(plan.fork[k])
@@ -74,7 +74,7 @@ def rollout(
 def replay(policy: Policy, trajectory: Trajectory, k: int | Tensor) -> StepOut:
     """Evaluate a recorded step with the policy's present weights, under the caller's grad mode.
 
-    Samples that part at step k or later are one sample before it: they share the prediction here as in the roll-out.
+    Samples forked at or after step k share one prediction, here as in the roll-out.
 
     Args:
         policy: the model.
@@ -84,44 +84,36 @@ def replay(policy: Policy, trajectory: Trajectory, k: int | Tensor) -> StepOut:
     Returns:
         StepOut whose log_prob belongs to the recorded outcome.
     """
+    plan, conditioning = trajectory.plan, trajectory.conditioning
     if not isinstance(k, int):
         x, next_x = _gather(trajectory, k), _gather(trajectory, k + 1)
-        return trajectory.plan.dynamics.step(predict_at(policy, trajectory, k, x), k, x, next_x)
+        return plan.dynamics.step(predict_at(policy, plan, conditioning, k, x), k, x, next_x)
     x, next_x = _state(trajectory, k), _state(trajectory, k + 1)
     rows, family = (index.to(x.device) for index in trajectory.ancestors(k))
-    roots = replace(trajectory, prompt_id=trajectory.prompt_id[rows.to(trajectory.prompt_id.device)])
-    output = predict_at(policy, roots, k, x[rows])[family]
-    return trajectory.plan.dynamics.step(output, k, x, next_x)
+    output = predict_at(policy, plan, conditioning.select(rows), k, x[rows])[family]
+    return plan.dynamics.step(output, k, x, next_x)
 
 
 def _begin(
     policy: Policy,
     plan: StepPlan,
     prompts: Sequence[str],
-    seeds: Sequence[int],
+    seeds: Sequence[int] | None,
     branches: Sequence[int] | None,
     negative_prompt: str,
     init: Tensor | None,
 ) -> Trajectory:
-    if len(prompts) != len(seeds) or not prompts:
-        raise ValueError(f"got {len(prompts)} prompts and {len(seeds)} seeds; one seed per prompt, at least one")
-    if plan.start > 0 and init is None:
-        raise ValueError(f"the plan starts at step {plan.start}: give the latents of that step as init")
-    shape = (len(prompts), *policy.latent_shape)
-    if init is not None and tuple(init.shape) != shape:
-        raise ValueError(f"init has shape {tuple(init.shape)}, the policy samples {shape}")
-    x = initial_noise(policy.latent_shape, seeds, policy.dtype) if init is None else init
-    distinct = tuple(dict.fromkeys(prompts))
-    with torch.no_grad():
-        cond = policy.encode(distinct)
-        uncond = policy.encode([negative_prompt]) if plan.guided else None
+    _check(policy, plan, prompts, seeds, init)
+    seeds = [-1] * len(prompts) if seeds is None else list(seeds)
+    if init is None:
+        x = initial_noise(policy.latent_shape, seeds, policy.dtype) * plan.dynamics.schedule.initial
+    else:
+        x = init
+    guided = any(policy.needs_negative(plan.guidance[k]) for k in plan.steps)
     return Trajectory(
         plan,
-        prompts=distinct,
-        cond=cond,
-        uncond=uncond,
-        prompt_id=torch.tensor([distinct.index(p) for p in prompts]),
-        seeds=torch.tensor(list(seeds), dtype=torch.long),
+        conditioning=encode_prompts(policy, prompts, negative_prompt=negative_prompt if guided else None),
+        seeds=torch.tensor(seeds, dtype=torch.long),
         branch=torch.tensor(list(branches) if branches is not None else [0] * len(prompts)),
         parent=torch.full((len(prompts),), -1),
         origin=torch.arange(len(prompts)),
@@ -130,50 +122,19 @@ def _begin(
     )
 
 
-def predict_at(policy: Policy, trajectory: Trajectory, k: int | Tensor, x: Tensor) -> Tensor:
-    """Model output at step k, guided as the plan guides that step, under the caller's grad mode.
-
-    Args:
-        policy: the model.
-        trajectory: whose prompts and plan belong to the rows of x.
-        k: step index, or (B,) long tensor with one per sample; hooks act on the former alone.
-        x: (B, C, H, W) latents before the step.
-    """
-    plan = trajectory.plan
-    k = k if isinstance(k, int) else k.cpu()  # where the tables are
-    t = plan.dynamics.schedule.timestep[k].to(x.device).expand(trajectory.batch)
-    cond = take(trajectory.cond, trajectory.prompt_id)
-    scale = _scale(plan, k, x)
-    uncond = None
-    if trajectory.uncond is not None and scale is not None:
-        uncond = take(trajectory.uncond, torch.zeros_like(trajectory.prompt_id))
-    call = partial(guided, policy, uncond_grad=plan.uncond_grad)
-    one = 1.0 if scale is None else scale
-    if plan.checkpoint and torch.is_grad_enabled():
-        output: Tensor = checkpoint(call, x, t, cond, uncond, one, use_reentrant=False)
-    else:
-        output = call(x, t, cond, uncond, one)
-    hook = plan.hook[k] if isinstance(k, int) else None
-    if hook is not None and isinstance(k, int):
-        output = hook(k, x, clean_prediction(plan, k, x, output), output)
-    return output
-
-
-def clean_prediction(plan: StepPlan, k: int, x: Tensor, output: Tensor) -> Tensor:
-    """(B, C, H, W) x0_hat that a model output at step k stands for."""
-    schedule = plan.dynamics.schedule
-    alpha, sigma = schedule.alpha[k].to(x), schedule.sigma[k].to(x)
-    return PREDICTIONS[schedule.prediction](output, x, alpha, sigma)[0]
-
-
-def _scale(plan: StepPlan, k: int | Tensor, x: Tensor) -> float | Tensor | None:
-    """Guidance at step k, None where every row has scale 1."""
-    if isinstance(k, int):
-        return None if plan.guidance[k] == 1 else plan.guidance[k]
-    scales = torch.tensor(plan.guidance)[k]
-    if bool((scales == 1).all()):
-        return None
-    return scales.to(x).reshape(-1, *(1,) * (x.dim() - 1))
+def _check(
+    policy: Policy, plan: StepPlan, prompts: Sequence[str], seeds: Sequence[int] | None, init: Tensor | None
+) -> None:
+    if seeds is None and (init is None or bool((plan.dynamics.c[plan.start : plan.stop] > 0).any())):
+        raise ValueError("give seeds: x_T or the noise of a stochastic step is drawn from them")
+    if not prompts or (seeds is not None and len(prompts) != len(seeds)):
+        count = 0 if seeds is None else len(seeds)
+        raise ValueError(f"got {len(prompts)} prompts and {count} seeds; one seed per prompt, at least one")
+    if plan.start > 0 and init is None:
+        raise ValueError(f"the plan starts at step {plan.start}: give the latents of that step as init")
+    shape = (len(prompts), *policy.latent_shape)
+    if init is not None and tuple(init.shape) != shape:
+        raise ValueError(f"init has shape {tuple(init.shape)}, the policy samples {shape}")
 
 
 def _copies(x: Tensor, copies: int) -> Tensor:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,12 +22,17 @@ class Schedule:
             models, .029 for Stable Diffusion's DDIM).
         timestep: (T,) what the network is given at each step, in the scheduler's own units and dtype.
         prediction: what the network returns: "flow" (eps - x0), "epsilon", "v_prediction" or "sample".
+        initial: x_T is `initial` times standard normal noise (below 1 for Euler schedulers with trailing spacing).
+        ends: (alpha, sigma), (T,) each, of the level where every step ends, if that is not the next step's own: diffusers'
+            DDIM with trailing or linspace spacing steps to a level that its next timestep does not name.
     """
 
     alpha: Tensor
     sigma: Tensor
     timestep: Tensor
     prediction: str
+    initial: float = 1.0
+    ends: tuple[Tensor, Tensor] | None = None
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
@@ -38,13 +42,25 @@ class Schedule:
                 f"a schedule of T steps needs T+1 alphas and sigmas and T timesteps; got {tuple(self.alpha.shape)}, "
                 f"{tuple(self.sigma.shape)} and {tuple(self.timestep.shape)}"
             )
-        if bool((self.sigma.diff() >= 0).any()):
+        falls = self.sigma.diff()
+        # The last step alone may stay: DDIM's linspace spacing names the last level twice.
+        if bool((falls[:-1] >= 0).any() or (falls[-1:] > 0).any()):
             raise ValueError(f"sigma must fall from step to step; got {self.sigma.tolist()}")
 
     @property
     def num_steps(self) -> int:
         """T, the number of steps."""
         return int(self.timestep.shape[0])
+
+    @property
+    def next_alpha(self) -> Tensor:
+        """(T,) signal level at the end of each step."""
+        return self.alpha[1:] if self.ends is None else self.ends[0]
+
+    @property
+    def next_sigma(self) -> Tensor:
+        """(T,) noise level at the end of each step."""
+        return self.sigma[1:] if self.ends is None else self.ends[1]
 
     @property
     def is_flow(self) -> bool:
@@ -110,40 +126,16 @@ def skip_tail_steps(schedule: Schedule, after: int, fraction: float) -> Schedule
     late = torch.linspace(after, total, kept + 1, dtype=torch.float64).round().long()
     levels = torch.cat([torch.arange(after), late])
     steps = levels[:-1]
-    return Schedule(schedule.alpha[levels], schedule.sigma[levels], schedule.timestep[steps], schedule.prediction)
-
-
-def from_scheduler(scheduler: Any) -> Schedule:
-    """Read a diffusers scheduler whose timesteps have been set (shift and mu included).
-
-    Args:
-        scheduler: a ``FlowMatchEulerDiscreteScheduler`` or ``DDIMScheduler`` after ``set_timesteps``.
-
-    Raises:
-        ValueError: a scheduler of another kind, or one whose timesteps are not set.
-    """
-    name = type(scheduler).__name__
-    if getattr(scheduler, "num_inference_steps", None) is None:
-        raise ValueError(f"{name} has no timesteps yet: call set_timesteps (the model adapter's `schedule(n)` does)")
-    if name == "FlowMatchEulerDiscreteScheduler":
-        return _from_flow_match(scheduler)
-    if name == "DDIMScheduler":
-        return _from_ddim(scheduler)
-    raise ValueError(
-        f"no schedule can be read from {name}; valid: FlowMatchEulerDiscreteScheduler, DDIMScheduler. "
-        "For a Stable Diffusion pipeline: pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)"
+    ends = schedule.ends
+    if ends is not None:  # a step that still ends at its old neighbour keeps its own end
+        old = levels[1:] == steps + 1
+        pairs = zip((schedule.alpha, schedule.sigma), ends, strict=True)
+        alpha, sigma = (torch.where(old, end[steps], level[levels[1:]]) for level, end in pairs)
+        ends = alpha, sigma
+    return replace(
+        schedule,
+        alpha=schedule.alpha[levels],
+        sigma=schedule.sigma[levels],
+        timestep=schedule.timestep[steps],
+        ends=ends,
     )
-
-
-def _from_flow_match(scheduler: Any) -> Schedule:
-    sigma = scheduler.sigmas.detach().cpu().double()
-    return Schedule(1 - sigma, sigma, scheduler.timesteps.detach().cpu().float(), "flow")
-
-
-def _from_ddim(scheduler: Any) -> Schedule:
-    timesteps = scheduler.timesteps.detach().cpu().long()
-    bars = scheduler.alphas_cumprod.double()[timesteps]
-    # The level after the last step is DDIM's own: t - stride where that is on the table, else its final constant.
-    last = int(timesteps[-1]) - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
-    final = scheduler.alphas_cumprod[last] if last >= 0 else torch.as_tensor(scheduler.final_alpha_cumprod)
-    return vp_schedule(torch.cat([bars, final.double().reshape(1)]), timesteps, scheduler.config.prediction_type)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from diffalign.sampling.conditioning import Conditioning
 from diffalign.sampling.plan import StepPlan
-from diffalign.sampling.policy import Cond
 
 
 @dataclass(frozen=True)
@@ -17,28 +17,22 @@ class Trajectory:
 
     Attributes:
         plan: what was done; a replay uses the same tables, guidance and conditions.
-        prompts: P distinct prompts.
-        cond: their encodings, P rows, stored once.
-        uncond: encoding of the negative prompt, 1 row, or None without guidance.
-        prompt_id: (B,) long, row of `prompts`.
-        seeds: (B,) long, seed of x_T.
+        conditioning: the prompts, encoded once each.
+        seeds: (B,) long, seed of x_T, -1 where none was given.
         branch: (B,) long, distinguishes the step noise of rows that share a seed.
         parent: (B,) long, row of the batch before the last fork, -1 if there was none.
         origin: (B,) long, row of the batch at plan.start.
-        init_noise: (B, C, H, W) latent at plan.start.
-        x: (B, ...) latent after the last executed step.
-        x0_hat: (B, C, H, W) clean prediction of the last executed step.
-        states: step index k -> (B, C, H, W) state before step k, in storage dtype.
+        init_noise: (B, *latent_shape) latent at plan.start.
+        x: (B, *latent_shape) latent after the last executed step.
+        x0_hat: (B, *latent_shape) clean prediction of the last executed step.
+        states: step index k -> (B, *latent_shape) state before step k, in storage dtype.
         log_probs: step index k -> (B,) mean log-density of the recorded step, None where it is deterministic.
-        means: step index k -> (B, C, H, W) means, when they were asked for.
-        images: (B, 3, height, width) in [0, 1], when they were decoded.
+        means: step index k -> (B, *latent_shape) means, when they were asked for.
+        images: (B, 3, height, width), video (B, F, 3, height, width), in [0, 1], when they were decoded.
     """
 
     plan: StepPlan
-    prompts: tuple[str, ...]
-    cond: Cond
-    uncond: Cond | None
-    prompt_id: Tensor
+    conditioning: Conditioning
     seeds: Tensor
     branch: Tensor
     parent: Tensor
@@ -55,6 +49,16 @@ class Trajectory:
     def batch(self) -> int:
         """B, the number of samples."""
         return int(self.prompt_id.shape[0])
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The distinct prompts."""
+        return self.conditioning.prompts
+
+    @property
+    def prompt_id(self) -> Tensor:
+        """(B,) long, row of `prompts`."""
+        return self.conditioning.prompt_id
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -89,7 +93,7 @@ class Trajectory:
 
         return replace(
             self,
-            prompt_id=taken(self.prompt_id),
+            conditioning=self.conditioning.select(rows),
             seeds=taken(self.seeds),
             branch=taken(self.branch),
             parent=taken(self.parent),

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffalign.sampling import linear_guidance
+from diffalign.sampling import Policy
 
 
-class ToyPolicy(nn.Module):
+class ToyPolicy(nn.Module, Policy):
     """A prompt-conditioned velocity field; `decode` is a squash of three channels."""
 
     latent_shape = (3, 4, 4)
@@ -27,7 +27,7 @@ class ToyPolicy(nn.Module):
         self.calls: list[int] = []
         self.encoded: list[str] = []
 
-    def encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+    def encode(self, prompts: Sequence[str], *, negative: bool = False) -> dict[str, Tensor]:
         self.encoded += prompts
         return {"text": torch.tensor([[sum(map(ord, p)) % 7 / 7.0] for p in prompts])}
 
@@ -36,8 +36,6 @@ class ToyPolicy(nn.Module):
         plane = (t.float() / 1000 + cond["text"][:, 0]).reshape(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
         weight = self.net[0].weight
         return self.net(torch.cat([x.to(weight.dtype), plane.to(weight.dtype)], 1)) - 0.5 * x.to(weight.dtype)
-
-    combine = staticmethod(linear_guidance)
 
     def decode(self, latents: Tensor) -> Tensor:
         return latents.float().sigmoid()

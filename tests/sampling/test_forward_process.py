@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffalign.sampling import flow_schedule, make_plan, noised, ode, rollout, shifted_sigmas, skip_tail_steps
+from diffalign.sampling import (
+    encode_prompts,
+    flow_schedule,
+    make_plan,
+    noised,
+    ode,
+    rollout,
+    shifted_sigmas,
+    skip_tail_steps,
+)
 from diffalign.sampling.forward_process import denoise
 
 FOUR = flow_schedule([1.0, 0.75, 0.5, 0.25, 0.0])
@@ -22,24 +31,27 @@ def test_the_prediction_is_guided_as_the_roll_out_at_each_sample_s_own_time(toy,
     plan = make_plan(ode(FOUR), record=[], guidance=scale)
     trajectory = rollout(toy, plan, ["a", "b", "a"], [0, 1, 2])
     x, k = torch.randn(trajectory.x.shape), torch.tensor([3, 0, 1])
-    together = denoise(toy, trajectory, k, x)
+    together = denoise(toy, plan, trajectory.conditioning, k, x)
     for row in range(3):
-        cond = {name: value[trajectory.prompt_id[row]][None] for name, value in trajectory.cond.items()}
+        cond = {name: value[trajectory.prompt_id[row]][None] for name, value in trajectory.conditioning.cond.items()}
         alone = toy.predict(x[row : row + 1], FOUR.timestep[k[row]][None], cond)
         if scale != 1:
-            free = toy.predict(x[row : row + 1], FOUR.timestep[k[row]][None], trajectory.uncond)
+            free = toy.predict(x[row : row + 1], FOUR.timestep[k[row]][None], trajectory.conditioning.uncond)
             alone = 3 * alone - 2 * free
         assert torch.allclose(together[row : row + 1], alone, atol=1e-5)
 
 
-def test_guided_predictions_have_a_gradient_through_the_conditional_branch_alone(toy):
-    trajectory = rollout(toy, make_plan(ode(FOUR), record=[], guidance=3.0), ["a", "b"], [0, 1])
-    x, k = torch.randn(trajectory.x.shape), torch.tensor([1, 2])
-    free = rollout(toy, make_plan(ode(FOUR), record=[], guidance=1.0), ["a", "b"], [0, 1])
-    weights = list(toy.net.parameters())
-    guided = torch.autograd.grad(denoise(toy, trajectory, k, x).sum(), weights)
-    plain = torch.autograd.grad(denoise(toy, free, k, x).sum(), weights)
-    torch.testing.assert_close(guided, tuple(3 * grad for grad in plain))
+@pytest.mark.parametrize("both", [True, False])
+def test_both_branches_carry_the_graph_unless_one_is_left_out_by_name(toy, both):
+    """d(3 c - 2 u) = 3 dc - 2 du; the cheap form drops the second term, and every value stays."""
+    plan = make_plan(ode(FOUR), record=[], guidance=3.0, **({} if both else {"uncond_grad": False}))
+    conditioning = encode_prompts(toy, ["a", "b"])
+    x, k, weights = torch.randn(2, *toy.latent_shape), torch.tensor([1, 2]), list(toy.net.parameters())
+    found = torch.autograd.grad(denoise(toy, plan, conditioning, k, x).square().sum(), weights)
+    t, (cond, uncond) = FOUR.timestep[k], conditioning.rows()
+    free = toy.predict(x, t, uncond)
+    value = 3 * toy.predict(x, t, cond) - 2 * (free if both else free.detach())
+    torch.testing.assert_close(found, torch.autograd.grad(value.square().sum(), weights))
 
 
 def test_compression_leaves_the_window_and_ends_where_the_schedule_ends():

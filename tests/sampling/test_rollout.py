@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from diffalign.sampling import (
+    Policy,
     cps,
     dance_sde,
     ddim,
@@ -189,7 +190,7 @@ def test_prompts_are_encoded_once_each(toy):
     assert len(toy.calls) == 12 and set(toy.calls) == {3}, "two forwards of one shape per guided step"
 
 
-class Growth:
+class Growth(Policy):
     """x' = (1 + theta) x as the Euler step of a flow: v = theta x / dt."""
 
     latent_shape, prediction, dtype, device = (1,), "flow", torch.float64, torch.device("cpu")
@@ -200,7 +201,7 @@ class Growth:
             {float(t): float(d) for t, d in zip(schedule.timestep, schedule.sigma.diff(), strict=True)},
         )
 
-    def encode(self, prompts):
+    def encode(self, prompts, *, negative=False):
         return {"none": torch.zeros(len(prompts))}
 
     def predict(self, x, t, cond):
