@@ -1,10 +1,9 @@
 """Adapters from diffusers pipelines to the sampler's Policy; LoRA, reference policy, counts."""
 
 from diffalign.models.adapter import Adapter
-from diffalign.models.loading import FAMILIES, adapt, load_pipeline, load_policy, shipped_names
+from diffalign.models.families import adapt, families
+from diffalign.models.loading import load_pipeline, load_policy, shipped_names
 from diffalign.models.meter import Meter
-from diffalign.models.stable_diffusion import StableDiffusionAdapter
-from diffalign.models.stable_diffusion_3 import StableDiffusion3Adapter
 from diffalign.models.trainable import (
     Reference,
     WeightCopy,
@@ -19,15 +18,13 @@ from diffalign.models.trainable import (
 )
 
 __all__ = [
-    "FAMILIES",
     "Adapter",
     "Meter",
     "Reference",
     "WeightCopy",
-    "StableDiffusion3Adapter",
-    "StableDiffusionAdapter",
     "adapt",
     "add_lora",
+    "families",
     "has_lora",
     "load_lora",
     "load_pipeline",

@@ -9,36 +9,13 @@ from typing import Any
 import torch
 
 from diffalign.models.adapter import Adapter
-from diffalign.models.stable_diffusion import StableDiffusionAdapter
-from diffalign.models.stable_diffusion_3 import StableDiffusion3Adapter
+from diffalign.models.families import adapt
 from diffalign.naming import nearest
 
-FAMILIES: dict[str, type[Adapter]] = {
-    "StableDiffusion3Pipeline": StableDiffusion3Adapter,
-    "StableDiffusionPipeline": StableDiffusionAdapter,
-}
-"""Pipeline class -> adapter."""
+DENOISERS = ("transformer", "unet")
+"""Names of the denoiser in diffusers' pipelines."""
 
 SHIPPED = Path(__file__).resolve().parent.parent / "shapes" / "checkpoints"
-
-
-def adapt(pipeline: Any, **options: Any) -> Adapter:
-    """The adapter of a pipeline.
-
-    Args:
-        pipeline: a diffusers pipeline.
-        options: keyword arguments of the family's adapter (resolution, max_sequence_length, device).
-
-    Raises:
-        ValueError: a pipeline class without an adapter, or an option its family does not have.
-    """
-    name = type(pipeline).__name__
-    if name not in FAMILIES:
-        raise ValueError(f"there is no adapter for {name}; valid: {', '.join(FAMILIES)}")
-    try:
-        return FAMILIES[name](pipeline, **options)
-    except TypeError as error:
-        raise ValueError(f"{FAMILIES[name].__name__} does not take these options: {error}") from error
 
 
 def load_policy(
@@ -46,36 +23,48 @@ def load_policy(
     *,
     revision: str | None = None,
     variant: str | None = None,
-    resolution: int | None = None,
-    max_sequence_length: int | None = None,
     dtype: torch.dtype = torch.float32,
+    denoiser_dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
+    **options: Any,
 ) -> Adapter:
     """Load a pipeline and its adapter.
 
     Args:
-        name_or_path: name of a shipped checkpoint, a diffusers folder, or a hub id.
+        name_or_path: name of a shipped checkpoint, a diffusers folder, or a hub id. For a pipeline that is loaded
+            already there is `adapt`.
         revision: hub revision.
         variant: weight variant, for example "fp16".
-        resolution: image height and width in pixels.
-        max_sequence_length: T5 tokens (families with T5).
         dtype: weight dtype.
+        denoiser_dtype: weight dtype of the denoiser, and so of latents, where it differs (fp32 beside half-precision
+            encoders, as released SD3.5 training has it).
         device: where to run.
+        options: further options of `adapt` (resolution, height, width, max_sequence_length, ...); None is the default.
 
     Raises:
         ValueError: nothing of this name, or a pipeline class without an adapter.
     """
-    pipeline = load_pipeline(name_or_path, revision=revision, variant=variant, dtype=dtype)
-    options: dict[str, Any] = {"resolution": resolution, "device": device}
-    if max_sequence_length is not None:
-        options["max_sequence_length"] = max_sequence_length
-    return adapt(pipeline, **options)
+    if not isinstance(name_or_path, (str, Path)):
+        raise ValueError(
+            f"load_policy takes a name, folder or hub id, not a {type(name_or_path).__name__}: for a loaded pipeline "
+            "use diffalign.models.adapt(pipeline)"
+        )
+    dtypes = dtype if denoiser_dtype is None else dict.fromkeys(DENOISERS, denoiser_dtype) | {"default": dtype}
+    pipeline = load_pipeline(str(name_or_path), revision=revision, variant=variant, dtype=dtypes)
+    return adapt(pipeline, device=device, **{name: value for name, value in options.items() if value is not None})
 
 
 def load_pipeline(
-    name_or_path: str, *, revision: str | None = None, variant: str | None = None, dtype: torch.dtype = torch.float32
+    name_or_path: str,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    dtype: torch.dtype | dict[str, torch.dtype] = torch.float32,
 ) -> Any:
-    """A diffusers pipeline by shipped name, folder or hub id; arguments and errors as `load_policy`."""
+    """A diffusers pipeline by shipped name, folder or hub id; arguments and errors as `load_policy`.
+
+    `dtype` may be one per component, as diffusers takes it: {"transformer": ..., "default": ...}.
+    """
     from diffusers import DiffusionPipeline
     from diffusers.utils import logging
 

@@ -4,62 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from diffalign.models.adapter import Adapter
-from diffalign.sampling import Cond
+from diffalign.sampling import Cond, shift_mu
 
-PIPELINE_T5_TOKENS = 256
-"""What the pipeline's own call pads to when it is not told otherwise."""
+MAX_SHIFT = 1.16
+"""Of the pipeline's own call, where the scheduler's config has none."""
 
 
 class StableDiffusion3Adapter(Adapter):
-    """Stable Diffusion 3 and 3.5, and everything else saved as a StableDiffusion3Pipeline.
+    """Stable Diffusion 3 and 3.5, and everything else saved as a StableDiffusion3Pipeline."""
 
-    Args:
-        pipeline: the pipeline.
-        resolution: image height and width in pixels.
-        max_sequence_length: T5 tokens; default the smaller of 256 and the T5 tokenizer's own limit.
-        device: where to run.
-    """
-
-    denoiser_name = "transformer"
-    # The set of diffusers' own SD3 LoRA script: every projection of joint attention.
-    lora_targets = (
-        "attn.add_k_proj",
-        "attn.add_q_proj",
-        "attn.add_v_proj",
-        "attn.to_add_out",
-        "attn.to_k",
-        "attn.to_out.0",
-        "attn.to_q",
-        "attn.to_v",
-    )
-
-    def __init__(
-        self,
-        pipeline: Any,
-        *,
-        resolution: int | None = None,
-        max_sequence_length: int | None = None,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        super().__init__(pipeline, resolution=resolution, device=device)
-        tokenizer = getattr(pipeline, "tokenizer_3", None)
-        limit = PIPELINE_T5_TOKENS if tokenizer is None else min(PIPELINE_T5_TOKENS, tokenizer.model_max_length)
-        self.max_sequence_length = max_sequence_length or int(limit)
+    pipelines = ("StableDiffusion3Pipeline",)
 
     @property
-    def call_arguments(self) -> dict[str, Any]:
-        """The T5 length, where it is not the pipeline's own."""
-        own = self.max_sequence_length == PIPELINE_T5_TOKENS
-        return {} if own else {"max_sequence_length": self.max_sequence_length}
+    def lora_targets(self) -> tuple[str, ...]:
+        """The set of diffusers' own SD3 LoRA script: every projection of joint attention."""
+        names = "add_k_proj add_q_proj add_v_proj to_add_out to_k to_out.0 to_q to_v"
+        return tuple(f"attn.{name}" for name in names.split())
 
-    def _prediction(self) -> str:
-        return "flow"
+    def _default_length(self) -> int | None:
+        """The call's, or the T5 tokenizer's own limit where that is smaller."""
+        tokenizer = getattr(self.pipeline, "tokenizer_3", None)
+        length = int(self._call_default("max_sequence_length"))
+        return length if tokenizer is None else min(length, int(tokenizer.model_max_length))
 
-    def _encode_one(self, prompt: str) -> dict[str, Tensor]:
+    def _set_timesteps(self, scheduler: Any, num_inference_steps: int) -> None:
+        options = {}
+        if scheduler.config.get("use_dynamic_shifting"):
+            patch = self.denoiser.config.patch_size
+            tokens = (self.height // self.vae_factor // patch) * (self.width // self.vae_factor // patch)
+            options["mu"] = shift_mu(tokens, scheduler.config, top=MAX_SHIFT)
+        scheduler.set_timesteps(num_inference_steps, **options)
+
+    def _encode_one(self, prompt: str, negative: bool) -> dict[str, Tensor]:
         embeds, _, pooled, _ = self.pipeline.encode_prompt(
             prompt=prompt,
             prompt_2=None,
@@ -79,24 +58,3 @@ class StableDiffusion3Adapter(Adapter):
             return_dict=False,
         )[0]
         return output
-
-    def _latent_shift(self) -> float:
-        return float(self.pipeline.vae.config.shift_factor or 0.0)
-
-    def _timestep_arguments(self, scheduler: Any) -> dict[str, Any]:
-        if not scheduler.config.get("use_dynamic_shifting"):
-            return {}
-        from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
-
-        patch = self.denoiser.config.patch_size
-        tokens = (self.latent_shape[1] // patch) * (self.latent_shape[2] // patch)
-        config = scheduler.config
-        return {
-            "mu": calculate_shift(
-                tokens,
-                config.get("base_image_seq_len", 256),
-                config.get("max_image_seq_len", 4096),
-                config.get("base_shift", 0.5),
-                config.get("max_shift", 1.16),
-            )
-        }

@@ -44,8 +44,8 @@ def rollout(
         run_seed: further key of the step noise.
         branches: further key per sample, so that samples with one x_T differ; default 0.
         negative_prompt: text of the unconditional branch ("" is the trained null prompt of most models).
-        init: (B, *latent_shape) latent at plan.start instead of the seeds' x_T (a leaf for noise optimisation, a stored state
-            to resume from).
+        init: (B, *latent_shape) latent at plan.start instead of the seeds' x_T (a leaf for noise optimisation, a
+            stored state to resume from).
         noise: where step noise comes from.
         keep_means: keep the mean of each recorded step.
         decode: decode the final latents to images.

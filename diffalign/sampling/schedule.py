@@ -23,8 +23,8 @@ class Schedule:
         timestep: (T,) what the network is given at each step, in the scheduler's own units and dtype.
         prediction: what the network returns: "flow" (eps - x0), "epsilon", "v_prediction" or "sample".
         initial: x_T is `initial` times standard normal noise (below 1 for Euler schedulers with trailing spacing).
-        ends: (alpha, sigma), (T,) each, of the level where every step ends, if that is not the next step's own: diffusers'
-            DDIM with trailing or linspace spacing steps to a level that its next timestep does not name.
+        ends: (alpha, sigma), (T,) each, of the level where every step ends, if that is not the next step's own:
+            diffusers' DDIM with trailing or linspace spacing steps to a level that its next timestep does not name.
     """
 
     alpha: Tensor

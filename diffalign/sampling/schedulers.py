@@ -40,8 +40,8 @@ def from_scheduler(scheduler: Any) -> Schedule:
     schedule = READERS[name](scheduler)
     if schedule.prediction == "epsilon" and float(schedule.alpha[0]) == 0:
         raise ValueError(
-            f"{name} starts at zero signal (rescale_betas_zero_snr), where predicted noise says nothing about the image: "
-            "use prediction_type v_prediction or sample, or leave the table as it is"
+            f"{name} starts at zero signal (rescale_betas_zero_snr), where predicted noise says nothing about the "
+            "image: use prediction_type v_prediction or sample, or leave the table as it is"
         )
     return schedule
 
@@ -106,7 +106,7 @@ def readable(scheduler: Any) -> Any:
         found = DDIMScheduler.from_config(scheduler.config, clip_sample=False, thresholding=False)
     warnings.warn(
         f"the pipeline's {name} has no table of steps here: sampling uses {type(found).__name__} on its noise table "
-        "instead, so images differ from the plain pipeline's. The pipeline keeps its scheduler, and so does what is saved",
+        "instead, so images differ from the plain pipeline's. The pipeline, and what is saved, keep their scheduler",
         stacklevel=2,
     )
     return found

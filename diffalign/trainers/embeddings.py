@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from diffalign.models.adapter import CACHED_PROMPTS
+from diffalign.models.prompt_cache import PROMPT_CACHE_BYTES
 from diffalign.trainers.checks import Check
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ def embed_all(trainer: BaseTrainer) -> None:
     if policy.device.type == "cpu":
         return
     records = [*trainer.records, *trainer.eval_records]
-    prompts = list(dict.fromkeys([trainer.args.negative_prompt, *(str(record["prompt"]) for record in records)]))
-    policy.encode(prompts[:CACHED_PROMPTS])
+    policy.cache_prompts([trainer.args.negative_prompt], negative=True)
+    policy.cache_prompts([str(record["prompt"]) for record in records])
     policy.release_text_encoders()
 
 
@@ -34,8 +34,8 @@ def embedded_once(trainer: BaseTrainer) -> Check:
         "prompts and references are embedded once",
         total == 0,
         f"{total} encoder calls in a second roll-out of the same prompts" + (f" ({named})" if named else ""),
-        f"Each roll-out pays for its text again: keep encodings (the policy keeps {CACHED_PROMPTS} prompts, rewards "
-        "use diffalign.rewards.text_features.TextFeatures).",
+        f"Each roll-out pays for its text again: keep encodings (the policy keeps {PROMPT_CACHE_BYTES >> 30} GiB, "
+        "rewards use diffalign.rewards.text_features.TextFeatures).",
     )
 
 

@@ -90,7 +90,7 @@ class ForwardProcessTrainer(AdvantageTrainer):
             reference = self._predict_with(self.reference, trajectory, point) if self.args.beta else None
             old = None if self.old is None or same else self._predict_with(self.old, trajectory, point)
             before = self._before(trajectory, point, old)
-            value = denoise(self.policy, trajectory, point.k, point.x)
+            value = denoise(self.policy, trajectory.plan, trajectory.conditioning, point.k, point.x)
             if same:
                 old = value.detach()
                 before = old if before is None else before
@@ -136,7 +136,7 @@ class ForwardProcessTrainer(AdvantageTrainer):
         self, weights: Any, trajectory: Trajectory, point: NoisedSample, phase: str = "reference"
     ) -> Tensor:
         with torch.no_grad(), weights.active(), self.policy.meter.phase(phase):
-            return denoise(self.policy, trajectory, point.k, point.x)
+            return denoise(self.policy, trajectory.plan, trajectory.conditioning, point.k, point.x)
 
     def metrics(self, batch: Batch, feedback: Any, chunk: Tensor) -> dict[str, Any]:
         """Loss, log-ratio and distances over the samples that were trained."""
@@ -164,7 +164,7 @@ class ForwardProcessTrainer(AdvantageTrainer):
         chosen = levels(self.args, 0, trajectory.seeds.tolist(), trajectory.branch.tolist())
         point = self._point(trajectory, chosen[:, 0], 0)
         with torch.no_grad():
-            value = denoise(self.policy, trajectory, point.k, point.x)
+            value = denoise(self.policy, trajectory.plan, trajectory.conditioning, point.k, point.x)
         if self.old is not None:
             gap = float((value - self._predict_with(self.old, trajectory, point, "preflight")).abs().max())
             yield Check(
@@ -176,5 +176,9 @@ class ForwardProcessTrainer(AdvantageTrainer):
         if self.args.beta:
             reference = self._predict_with(self.reference, trajectory, point, "preflight")
             with torch.enable_grad():
-                kl = velocity_kl(denoise(self.policy, trajectory, point.k, point.x), reference, reduce=latent_mean)
+                kl = velocity_kl(
+                    denoise(self.policy, trajectory.plan, trajectory.conditioning, point.k, point.x),
+                    reference,
+                    reduce=latent_mean,
+                )
             yield kl_has_gradient(kl)

@@ -121,7 +121,7 @@ class Results:
             trainer.folder,
             base_model=trainer.args.pretrained_model_name_or_path,
             name=name,
-            call_kwargs=trainer.policy.call_arguments,
+            call_kwargs={k: v for k, v in trainer.policy.call_arguments().items() if k != "guidance_scale"},
         )
 
     def _evaluate(self, name: str) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from diffalign.trainers.batch import Batch, MicroBatch, gather_rows
 from diffalign.trainers.evaluation import decoded
 from diffalign.trainers.reference_scores import ReferenceScores
 from diffalign.trainers.rollout_spec import Record, RolloutSpec
-from diffalign.trainers.setup import image_shape
 
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer
@@ -91,7 +90,7 @@ class RewardFlow:
     def _together(self, listed: RolloutSpec, mine: Mapping[int, MicroBatch], rows: Tensor) -> dict[str, Tensor]:
         """Rewards that compare the images of a prompt see all samples in global order."""
         trainer = self.trainer
-        images = torch.zeros(0, *image_shape(trainer.policy))
+        images = torch.zeros(0, *trainer.policy.image_shape)
         if mine:  # else this process had no micro-batch
             images = torch.cat([decoded(micro.trajectory) for micro in mine.values()])
         everything = gather_rows(trainer.accelerator, images, rows, listed.samples)

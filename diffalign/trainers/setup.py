@@ -110,12 +110,6 @@ def family_options(args: RunConfig) -> dict[str, Any]:
     return {} if args.max_sequence_length is None else {"max_sequence_length": args.max_sequence_length}
 
 
-def image_shape(policy: Adapter) -> tuple[int, ...]:
-    """(3, height, width) of a decoded image."""
-    factor = int(policy.pipeline.vae_scale_factor)
-    return (3, policy.latent_shape[1] * factor, policy.latent_shape[2] * factor)
-
-
 def save_model(policy: Adapter, folder: Path) -> Path:
     """Write the trained weights for diffusers."""
     return save_trained(policy, folder)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import PNDMScheduler
 
-from diffalign.models import adapt, load_policy
+from diffalign.models import adapt, load_policy, prompt_cache
 from diffalign.sampling import Policy, ddim, make_plan, ode, rollout
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
 
@@ -49,10 +49,8 @@ def test_flow_rollout_is_the_plain_sd3_call(guidance, steps, scheduler):
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
 @pytest.mark.parametrize("steps", [1, 7, 20])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 def test_ddim_rollout_is_the_plain_sd_call(guidance, steps, prediction, spacing):
-    if spacing == "trailing" and 1000 % steps:
-        pytest.skip("diffusers' own trailing chain does not meet its next timestep when steps do not divide 1000")
     policy = adapt(tiny_sd(prediction_type=prediction, timestep_spacing=spacing))
     images = rollout(policy, make_plan(ddim(policy.schedule(steps), 0), guidance=guidance), PROMPTS, SEEDS).images
     assert float((images - plain_call(policy.pipeline, guidance, steps)).abs().max()) <= 1e-5
@@ -110,12 +108,20 @@ def test_meter_counts_images_by_phase():
     assert policy.meter.drain() == {}
 
 
-def test_a_scheduler_that_is_not_ddim_is_replaced():
+def test_an_unreadable_scheduler_is_replaced_for_sampling_alone(tmp_path):
     pipeline = tiny_sd()
-    pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
-    policy = adapt(pipeline)
-    assert type(policy.pipeline.scheduler).__name__ == "DDIMScheduler"
-    assert policy.schedule(4).num_steps == 4
+    pipeline.scheduler = PNDMScheduler.from_config(pipeline.scheduler.config, skip_prk_steps=True)
+    with pytest.warns(UserWarning, match="PNDMScheduler .* DDIMScheduler"):
+        policy = adapt(pipeline)
+    assert policy.schedule(4).num_steps == 4 and policy.own_dynamics(4).name == "ode"
+    policy.pipeline.save_pretrained(tmp_path)
+    assert type(type(pipeline).from_pretrained(tmp_path).scheduler) is PNDMScheduler
+
+
+def test_settings_that_no_table_reproduces_are_announced():
+    with pytest.warns(UserWarning, match="thresholding of DDIMScheduler"):
+        policy = adapt(tiny_sd(thresholding=True))
+    assert policy.own_dynamics(3).name == "ode"
 
 
 def test_resolution_changes_the_latents():
@@ -123,7 +129,7 @@ def test_resolution_changes_the_latents():
     assert policy.latent_shape == (4, 4, 4)
     plan = make_plan(ode(policy.schedule(2)))
     assert rollout(policy, plan, PROMPTS, SEEDS).images.shape == (2, 3, 16, 16)
-    with pytest.raises(ValueError, match="multiple of 8"):
+    with pytest.raises(ValueError, match="height 30 must be a multiple of 8 .* nearest is 32"):
         adapt(tiny_sd3(), resolution=30)
 
 
@@ -137,10 +143,83 @@ def test_unknown_models_and_families(tmp_path, monkeypatch):
     class OtherPipeline:
         pass
 
-    with pytest.raises(ValueError, match="no adapter for OtherPipeline; valid: StableDiffusion3Pipeline"):
+    with pytest.raises(
+        ValueError, match=r"no adapter for OtherPipeline.*StableDiffusion3Pipeline, .*one file in diffalign/models"
+    ):
         adapt(OtherPipeline())
     with pytest.raises(ValueError, match="max_sequence_length"):
         adapt(tiny_sd(), max_sequence_length=16)
+    with pytest.raises(ValueError, match="takes no guidance as an input"):
+        adapt(tiny_sd(), embedded_guidance=3.5)
+    with pytest.raises(ValueError, match="makes single images"):
+        adapt(tiny_sd(), frames=5)
+    with pytest.raises(ValueError, match=r"use diffalign\.models\.adapt"):
+        load_policy(tiny_sd())
+
+
+def test_pipelines_that_lack_a_piece_or_want_an_image():
+    missing = tiny_sd()
+    missing.text_encoder = None
+    with pytest.raises(ValueError, match="has no text_encoder"):
+        adapt(missing)
+    inpainting = tiny_sd()
+    inpainting.unet.register_to_config(in_channels=9)
+    with pytest.raises(ValueError, match="takes 9 channels and the VAE has 4"):
+        adapt(inpainting)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
+def test_guidance_of_one_or_less_is_the_conditional_branch_as_in_diffusers(scale):
+    policy = adapt(tiny_sd3())
+    images = rollout(policy, make_plan(ode(policy.schedule(3)), guidance=scale), PROMPTS, SEEDS).images
+    theirs = plain_call(policy.pipeline, scale, 3, max_sequence_length=policy.max_sequence_length)
+    assert float((images - theirs).abs().max()) <= 1e-5
+
+
+def test_storage_and_weights_may_have_dtypes_of_their_own(tmp_path):
+    tiny_sd3().save_pretrained(tmp_path)
+    half = load_policy(str(tmp_path), dtype=torch.bfloat16)
+    assert half.dtype == half.denoiser.dtype == torch.bfloat16
+    mixed = load_policy(str(tmp_path), dtype=torch.bfloat16, denoiser_dtype=torch.float32)
+    assert mixed.dtype == mixed.denoiser.dtype == torch.float32 and mixed.pipeline.vae.dtype == torch.bfloat16
+    wide = load_policy(str(tmp_path), dtype=torch.bfloat16, latent_dtype=torch.float32)
+    assert wide.dtype == torch.float32 and wide.denoiser.dtype == torch.bfloat16
+    assert rollout(wide, make_plan(ode(wide.schedule(2))), PROMPTS, SEEDS).x.dtype == torch.float32
+
+
+@pytest.mark.parametrize("build", [tiny_sd3, tiny_sd])
+def test_encoding_is_the_inverse_of_what_decoding_does_to_latents(build):
+    policy = adapt(build())
+    images = torch.rand(2, *policy.image_shape)
+    latents = policy.encode_images(images)
+    assert latents.shape == (2, *policy.latent_shape) and torch.equal(latents, policy.encode_images(images))
+    drawn = [policy.encode_images(images, sample=True, generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+    raw = policy.pipeline.vae.encode(images * 2 - 1).latent_dist.mode()
+    torch.testing.assert_close(policy._denormalised(latents), raw, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="the policy draws"):
+        policy.encode_images(images[:, :, :8])
+
+
+def test_the_prompt_cache_is_bounded_in_bytes(monkeypatch):
+    policy = adapt(tiny_sd())
+    row = sum(v.numel() * v.element_size() for v in policy.encode(PROMPTS[:1]).values())
+    monkeypatch.setattr(prompt_cache, "PROMPT_CACHE_BYTES", 2 * row)
+    calls = []
+    policy.pipeline.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    for prompt in ("a red circle", "a blue circle", "a green circle", "a blue circle"):
+        policy.encode([prompt])
+    assert len(calls) == 3
+    policy.cache_prompts(["a", "b", "c", "d"])
+    assert len(calls) == 3, "the cache is full"
+
+
+def test_rows_of_unequal_length_are_padded_at_the_end():
+    short = {"text": torch.ones(1, 2, 3), "mask": torch.ones(1, 2, dtype=torch.bool), "pooled": torch.ones(1, 4)}
+    long = {"text": torch.ones(1, 5, 3), "mask": torch.ones(1, 5, dtype=torch.bool), "pooled": torch.ones(1, 4)}
+    found = prompt_cache.stacked([short, long])
+    assert found["text"].shape == (2, 5, 3) and found["text"].sum(dim=(1, 2)).tolist() == [6, 15]
+    assert found["mask"].tolist() == [[True] * 2 + [False] * 3, [True] * 5]
 
 
 def test_a_saved_folder_loads_as_the_same_policy(tmp_path):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from diffalign.sampling import (
     encode_prompts,
     flow_schedule,
+    from_scheduler,
     make_plan,
     noised,
     ode,
@@ -77,6 +81,16 @@ def test_one_remaining_step_still_reaches_the_image(after):
 def test_a_whole_fraction_changes_nothing():
     found = skip_tail_steps(FOUR, 1, 1.0)
     assert torch.equal(found.sigma, FOUR.sigma) and torch.equal(found.timestep, FOUR.timestep)
+
+
+def test_what_a_schedule_carries_survives_skipping():
+    scheduler = DDIMScheduler(timestep_spacing="trailing")
+    scheduler.set_timesteps(7)
+    whole = replace(from_scheduler(scheduler), initial=0.5)
+    few = skip_tail_steps(whole, 3, 0.5)
+    assert few.initial == 0.5 and few.num_steps == 5
+    assert torch.equal(few.next_sigma[:3], whole.next_sigma[:3]), "a step that is kept ends where it ended"
+    assert torch.equal(few.next_sigma[3:4], whole.sigma[5:6]), "a longer one ends at the next level"
 
 
 @pytest.mark.parametrize(("after", "fraction"), [(5, 0.5), (-1, 0.5), (0, 0.0), (0, 1.5)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,10 +12,12 @@ from diffalign.sampling import (
     cps,
     dance_sde,
     ddim,
+    encode_prompts,
     flow_schedule,
     flow_sde,
     make_plan,
     ode,
+    predict_at,
     progressive_start,
     replay,
     rollout,
@@ -273,6 +277,51 @@ def test_resuming_from_a_stored_state_reaches_the_same_image(toy):
     assert torch.equal(rest.images, whole.images)
     part = rollout(toy, make_plan(flow_sde(S6), stop=3), PROMPTS, SEEDS, decode=False)
     assert torch.equal(part.x, whole.states[3]) and part.images is None
+
+
+def test_deterministic_steps_from_given_latents_need_no_seeds(toy):
+    init = torch.randn(3, *toy.latent_shape)
+    free = rollout(toy, make_plan(ode(S6)), PROMPTS, init=init)
+    assert torch.equal(free.x, rollout(toy, make_plan(ode(S6)), PROMPTS, SEEDS, init=init).x)
+    late = where(window(6, 0, 2), flow_sde(S6), ode(S6))
+    assert rollout(toy, make_plan(late, start=2), PROMPTS, init=init).seeds.tolist() == [-1] * 3
+    for plan, given in ((make_plan(ode(S6)), None), (make_plan(late, start=1), init)):
+        with pytest.raises(ValueError, match="give seeds"):
+            rollout(toy, plan, PROMPTS, init=given)
+
+
+def test_the_initial_scale_is_applied_once_and_to_drawn_noise_alone(toy):
+    scaled = replace(S6, initial=0.5)
+    drawn = rollout(toy, make_plan(ode(scaled)), PROMPTS, SEEDS)
+    assert torch.equal(drawn.init_noise, 0.5 * initial_noise(toy.latent_shape, SEEDS))
+    given = rollout(toy, make_plan(ode(scaled)), PROMPTS, init=drawn.init_noise)
+    assert torch.equal(given.x, drawn.x)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.7])
+def test_guidance_of_one_or_less_is_the_conditional_branch(toy, scale):
+    plain = rollout(toy, make_plan(ode(S6)), PROMPTS, SEEDS)
+    low = rollout(toy, make_plan(ode(S6), guidance=scale), PROMPTS, SEEDS)
+    assert torch.equal(low.x, plain.x) and low.conditioning.uncond is None
+    mixed = make_plan(flow_sde(S6), guidance=[scale, 3, 3, scale, 3, 3], record=range(6))
+    trajectory = rollout(toy, mixed, PROMPTS, SEEDS)
+    k = torch.tensor([0, 1, 3])
+    expected = torch.stack([trajectory.log_probs[int(step)][row] for row, step in enumerate(k)])
+    torch.testing.assert_close(replay(toy, trajectory, k).log_prob, expected, rtol=0, atol=1e-6)
+
+
+def test_offline_predictions_need_no_roll_out(toy):
+    plan = make_plan(ode(S6), guidance=2.0)
+    trajectory = rollout(toy, plan, PROMPTS, SEEDS)
+    conditioning = encode_prompts(toy, PROMPTS)
+    assert torch.equal(
+        predict_at(toy, plan, conditioning, 2, trajectory.x),
+        predict_at(toy, plan, trajectory.conditioning, 2, trajectory.x),
+    )
+    with pytest.raises(ValueError, match="no negative prompt was encoded"):
+        predict_at(toy, plan, encode_prompts(toy, PROMPTS, negative_prompt=None), 2, trajectory.x)
+    with pytest.raises(ValueError, match="no prompts"):
+        encode_prompts(toy, [])
 
 
 def test_hook_sees_the_clean_prediction_and_changes_the_step(toy):

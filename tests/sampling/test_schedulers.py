@@ -95,7 +95,9 @@ def test_trigflow_is_renoising_in_units_of_sigma_data(n):
     torch.testing.assert_close(our_chain(table, (2, 3)), clean / 0.5, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("made", [d.FlowMatchLCMScheduler(shift=3.0), d.FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)])
+@pytest.mark.parametrize(
+    "made", [d.FlowMatchLCMScheduler(shift=3.0), d.FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)]
+)
 def test_stochastic_flow_schedulers_renoise(made):
     made.set_timesteps(5)
     table = own_dynamics(made, from_scheduler(made))

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diffalign.models import adapter, trainable
+from diffalign.models import prompt_cache, trainable
 from diffalign.rewards.text_features import TextFeatures
-from diffalign.trainers import preflight, dry_run, saved, state
+from diffalign.trainers import dry_run, preflight, saved, state
 from diffalign.trainers.embeddings import embed_all, embedded_once, no_encoder_left
 from tests.tiny_pipelines import tiny_sd3
 from tests.trainers.small_runs import disturb, events, same, snapshot
@@ -125,7 +125,7 @@ def test_all_weights_are_compared_one_by_one(make, monkeypatch):
 
 
 def test_a_policy_that_encodes_its_prompts_again(make, monkeypatch):
-    monkeypatch.setattr(adapter, "CACHED_PROMPTS", 0)
+    monkeypatch.setattr(prompt_cache, "PROMPT_CACHE_BYTES", 0)
     check = failed(make())
     assert set(check) == {ONCE} and "text_encoder" in check[ONCE].figure
 
@@ -169,10 +169,12 @@ def test_on_an_accelerator_every_prompt_is_encoded_and_the_encoders_leave(make, 
     trainer, encoder, encoded = make(negative_prompt="blur"), Elsewhere(), []
     policy = trainer.policy
     monkeypatch.setattr(policy, "text_encoders", lambda: {"text_encoder": encoder})
-    monkeypatch.setattr(policy, "_encode_one", lambda prompt: encoded.append(prompt) or {"x": torch.zeros(1, 2)})
+    monkeypatch.setattr(
+        policy, "_encode_one", lambda prompt, negative: encoded.append(prompt) or {"x": torch.zeros(1, 2)}
+    )
     embed_all(trainer)
     assert encoded == encoder.where == []  # a run on the CPU has nothing to free
-    policy._encoded.clear()
+    policy._encoded = prompt_cache.PromptCache()
     policy.device = torch.device("meta")
     embed_all(trainer)
     assert encoded == ["blur", "a photo of a red circle", "two blue square"] and encoder.where == ["cpu"]

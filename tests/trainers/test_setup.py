@@ -56,14 +56,14 @@ def test_an_unknown_model_is_refused(make, tmp_path):
 def test_options_of_the_family_reach_a_given_pipeline(make):
     assert make(max_sequence_length=5).policy.max_sequence_length == 5
     assert make(resolution=16).policy.latent_shape == (4, 4, 4)
-    with pytest.raises(ValueError, match="does not take these options"):
+    with pytest.raises(ValueError, match="has no such option"):
         make(tiny_sd(), sde_type="ddim", noise_level=1.0, max_sequence_length=5)
 
 
 def test_image_shape_is_that_of_decoded_images(make):
     trainer = make(resolution=16)
     micro = next(iter(trainer.collect(0).mine.values()))
-    assert tuple(micro.trajectory.images.shape[1:]) == setup.image_shape(trainer.policy)
+    assert tuple(micro.trajectory.images.shape[1:]) == trainer.policy.image_shape
 
 
 # --- rewards ----------------------------------------------------------------------------------------------------------
