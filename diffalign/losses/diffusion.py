@@ -2,7 +2,8 @@
 
 A denoising step draws ``x' ~ N(mean, c**2)`` with ``c = std`` one number per sample. Latents are ``(B, ...)`` with
 any number of further axes, ``std`` and ``dt`` a float or ``(B,)``. A deterministic step (``std = 0``) has no density:
-its log-prob is -inf, its log-ratio and KL are 0, and no gradient comes from it, so that a mask can still remove it.
+its log-ratio and KL are 0 and have no gradient, so that a mask can still remove it. The log-prob itself comes from the
+sampler (:mod:`diffalign.sampling`); here are its differences.
 
 ``reduce`` is a function, :func:`latent_mean` or :func:`latent_sum`. The mean is the field's convention (DDPO,
 Flow-GRPO, DanceGRPO), the sum the true density; they differ by the factor D, the number of elements: 1e-4 on a mean
@@ -13,7 +14,6 @@ Gradients flow to ``mean`` (``value``) alone: samples, old and reference predict
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -62,28 +62,6 @@ def _latents(**tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(as_float(x if name in ("mean", "value") else x.detach()) for name, x in tensors.items())
 
 
-def gaussian_log_prob(next_x: Tensor, mean: Tensor, std: float | Tensor, *, reduce: Reduce = latent_mean) -> Tensor:
-    """Return the log-density of a step, ``-(x' - mean)**2 / (2 c**2) - log c - log(2 pi) / 2``, reduced over latent
-    axes.
-
-    Args:
-        next_x: ``(B, ...)`` the stored sample, as it is stored: rounding it afterwards moves the mean by up to 7e-4
-            at c = .05.
-        mean: ``(B, ...)`` mean of the step, carries the gradient.
-        std: standard deviation c, a float or ``(B,)``.
-        reduce: :func:`latent_mean` or :func:`latent_sum`.
-
-    Returns:
-        ``(B,)`` in nats (per element, under the mean), fp32 (fp64 kept).
-
-    Raises:
-        ValueError: shapes differ.
-    """
-    next_x, mean = _latents(next_x=next_x, mean=mean)
-    std = _noise(std, mean)
-    return reduce(-(((next_x - mean) / std) ** 2) / 2 - std.log() - math.log(2 * math.pi) / 2)
-
-
 def log_prob_difference(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
     """Return ``log_prob - old_log_prob`` (old detached): the plain log-ratio of stored log-probs. Same shape in and
     out.
@@ -103,8 +81,21 @@ def plain_log_ratio(
 
     ``e = x' - mean_old`` and ``d = mean - mean_old``. No large terms cancel, so it is exactly 0 at ``mean =
     mean_old`` and keeps its digits near it, which the difference of two log-probs does not. Its expectation at
-    roll-out noise is ``-d**2 / (2 c**2)`` < 0: the ratio drifts below 1. Arguments as in :func:`gaussian_log_prob`,
-    ``mean_old (B, ...)``.
+    roll-out noise is ``-d**2 / (2 c**2)`` < 0: the ratio drifts below 1.
+
+    Args:
+        next_x: ``(B, ...)`` the stored sample, as it is stored: rounding it afterwards moves the mean by up to 7e-4
+            at c = .05.
+        mean: ``(B, ...)`` mean of the step, carries the gradient.
+        mean_old: ``(B, ...)`` that of the policy at roll-out, or of the reference.
+        std: standard deviation c of both, a float or ``(B,)``.
+        reduce: :func:`latent_mean` or :func:`latent_sum`.
+
+    Returns:
+        ``(B,)`` in nats (per element, under the mean), fp32 (fp64 kept).
+
+    Raises:
+        ValueError: shapes differ.
     """
     next_x, mean, mean_old = _latents(next_x=next_x, mean=mean, mean_old=mean_old)
     delta = mean - mean_old
@@ -169,12 +160,12 @@ def path_log_ratio(
         reduce: :func:`latent_mean` or :func:`latent_sum`.
     """
     action, end_old, value, value_old = _latents(action=action, end_old=end_old, value=value, value_old=value_old)
-    error, still = action - end_old, torch.zeros_like(action)
-    log_ratio = plain_log_ratio(error, value - value_old, still, std, reduce=reduce)
+    error = action - end_old
+    log_ratio = plain_log_ratio(error, value - value_old, torch.zeros_like(action), std, reduce=reduce)
     if std_old is None:
         return log_ratio
-    now, before = (gaussian_log_prob(error, still, c, reduce=reduce) for c in (std, std_old))
-    return log_ratio + now - before
+    now, before = _noise(std, error), _noise(std_old, error)
+    return log_ratio + reduce(error**2 * (before**-2 - now**-2) / 2 + (before / now).log())
 
 
 def gaussian_kl(mean: Tensor, mean_ref: Tensor, std: float | Tensor, *, reduce: Reduce) -> Tensor:

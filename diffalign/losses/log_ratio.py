@@ -1,4 +1,4 @@
-"""Log-ratios of a policy against its references: what every preference, regression and implicit-reward form eats.
+"""Log-ratios of a policy against its references: the input of every preference, regression and implicit-reward loss.
 
 Three functions of one shape, ``(logp, refs=(), *, coef, mask, weight, discount)``, for
 ``r_t = m_t w_t discount**t (logp_t - sum_j c_j ref_jt)``:
@@ -16,13 +16,16 @@ reference-free form. The sum carries beta 0.01 to 0.5, a mean over latent elemen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from typing import ParamSpec, cast
 
 import torch
 from torch import Tensor
 
 from diffalign.losses.common import check_any_valid, check_floating, check_same_shape, keep, row_mean
 
+P = ParamSpec("P")
 Refs = Tensor | Sequence[Tensor]
 
 
@@ -92,36 +95,37 @@ def token_log_ratio(
     return out
 
 
-def log_ratio(
-    logp: Tensor,
-    refs: Refs = (),
-    *,
-    coef: Sequence[float] | None = None,
-    mask: Tensor | None = None,
-    weight: Tensor | None = None,
-    discount: float = 1.0,
-) -> Tensor:
+def _over_rows(
+    tokens: Callable[P, Tensor],
+) -> Callable[[Callable[[Tensor, Tensor | None], Tensor]], Callable[P, Tensor]]:
+    """Turn a reduction ``(values (B, T), mask) -> (B,)`` into a function with the arguments of ``tokens``."""
+
+    def decorate(reduce: Callable[[Tensor, Tensor | None], Tensor]) -> Callable[P, Tensor]:
+        def reduced(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+            out = tokens(*args, **kwargs)
+            return out if out.ndim == 1 else reduce(out, cast("Tensor | None", kwargs.get("mask")))
+
+        update_wrapper(reduced, reduce, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
+        reduced.__wrapped__ = tokens  # type: ignore[attr-defined]  # whose signature it has
+        return reduced
+
+    return decorate
+
+
+@_over_rows(token_log_ratio)
+def log_ratio(values: Tensor, mask: Tensor | None) -> Tensor:
     """Return the summed log-ratio of each item, ``(B,)``; a row without a valid entry is 0.
 
     Arguments as in :func:`token_log_ratio`. ``beta`` times this is the implicit reward of DPO, and of CDR (strong
     against weak model), SR-PPO (fine-tuned against base) and RTO.
     """
-    out = token_log_ratio(logp, refs, coef=coef, mask=mask, weight=weight, discount=discount)
-    return out if out.ndim == 1 else out.sum(1)
+    return values.sum(1)
 
 
-def mean_log_ratio(
-    logp: Tensor,
-    refs: Refs = (),
-    *,
-    coef: Sequence[float] | None = None,
-    mask: Tensor | None = None,
-    weight: Tensor | None = None,
-    discount: float = 1.0,
-) -> Tensor:
+@_over_rows(token_log_ratio)
+def mean_log_ratio(values: Tensor, mask: Tensor | None) -> Tensor:
     """Return the summed log-ratio over the number of valid entries, ``(B,)``; a row without a valid entry is 0.
 
     Arguments as in :func:`token_log_ratio`. A constant per prompt no longer cancels between answers of other lengths.
     """
-    out = token_log_ratio(logp, refs, coef=coef, mask=mask, weight=weight, discount=discount)
-    return out if out.ndim == 1 else row_mean(out, mask)
+    return row_mean(values, mask)

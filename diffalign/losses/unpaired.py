@@ -1,18 +1,23 @@
-"""Losses of single samples that are liked or not: no pair is needed.
+"""Losses on single desirable and undesirable samples: no pair is needed.
 
 All have one shape, ``(u, desirable, *, shift=0.0, weight_d=1.0, weight_u=1.0, mask=None) -> like u``, unreduced fp32:
 
 - ``u``: ``(B,)`` or ``(B, T)``, ``beta * log_ratio`` (or minus a denoising error); the only input with a gradient.
 - ``desirable``: bool, shape of ``u``.
-- ``shift``: what counts as neutral, in units of ``u``; a float, ``()``, ``(B,)`` or ``(B, T)``; detached.
-- ``weight_d``, ``weight_u``: weights of liked and disliked samples, not negative, shaped like ``shift``; detached.
+- ``shift``: the neutral value, in units of ``u``; a float, ``()``, ``(B,)`` or ``(B, T)``; detached.
+- ``weight_d``, ``weight_u``: weights of desirable and undesirable samples, >= 0, shaped like ``shift``; detached.
 - ``mask``: shape of ``u``, 1 where valid.
 
-Each is a function of the signed margin ``s = u - shift`` (liked) or ``shift - u`` (disliked), so adding one constant to
-``u`` and ``shift`` changes nothing.
+Each is a function of the signed margin ``s = u - shift`` (desirable) or ``shift - u`` (undesirable), so adding one
+constant to ``u`` and ``shift`` changes nothing.
 """
 
 from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial, update_wrapper
+from typing import Concatenate, ParamSpec
 
 import torch
 from torch import Tensor
@@ -31,6 +36,8 @@ from diffalign.losses.common import (
     per_row,
 )
 
+P = ParamSpec("P")
+
 
 def _check(u: Tensor, desirable: Tensor, mask: Tensor | None) -> None:
     if desirable.dtype != torch.bool:
@@ -48,12 +55,8 @@ def _signed(u: Tensor, desirable: Tensor, shift: float | Tensor, mask: Tensor | 
     return keep(torch.where(desirable, margin, -margin), mask)
 
 
-def _weights(desirable: Tensor, weight_d: float | Tensor, weight_u: float | Tensor, like: Tensor) -> Tensor:
-    check_not_negative(weight_d=weight_d, weight_u=weight_u)
-    return torch.where(desirable, per_row(weight_d, like).detach(), per_row(weight_u, like).detach())
-
-
-def logistic(
+def _weighted(
+    link: Callable[[Tensor], Tensor],
     u: Tensor,
     desirable: Tensor,
     *,
@@ -62,46 +65,53 @@ def logistic(
     weight_u: float | Tensor = 1.0,
     mask: Tensor | None = None,
 ) -> Tensor:
+    check_not_negative(weight_d=weight_d, weight_u=weight_u)
+    s = _signed(u, desirable, shift, mask)
+    weight = torch.where(desirable, per_row(weight_d, s).detach(), per_row(weight_u, s).detach())
+    return keep(weight * link(s), mask)
+
+
+def _with_link(
+    loss: Callable[Concatenate[Callable[[Tensor], Tensor], P], Tensor],
+) -> Callable[[Callable[[Tensor], Tensor]], Callable[P, Tensor]]:
+    """Turn a link ``s -> loss`` into a function with the arguments of ``loss``."""
+
+    def decorate(link: Callable[[Tensor], Tensor]) -> Callable[P, Tensor]:
+        def linked(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+            return loss(link, *args, **kwargs)
+
+        update_wrapper(linked, link, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
+        linked.__signature__ = inspect.signature(partial(loss, link))  # type: ignore[attr-defined]
+        return linked
+
+    return decorate
+
+
+@_with_link(_weighted)
+def logistic(s: Tensor) -> Tensor:
     """Return ``-log sigmoid(s)``, weighted (BCO, arXiv:2404.04656; the teacher step of VPD; OPA-DPO's anchor).
 
-    One liked and one disliked sample of a prompt bound the pair loss of DPO from above, for every shift. TRL's
+    One desirable and one undesirable sample of a prompt bound the pair loss of DPO from above, for every shift. TRL's
     ``bco_pair`` has no shift and is not BCO.
     """
-    s = _signed(u, desirable, shift, mask)
-    return keep(_weights(desirable, weight_d, weight_u, s) * F.softplus(-s), mask)
+    return F.softplus(-s)
 
 
-def kto(
-    u: Tensor,
-    desirable: Tensor,
-    *,
-    shift: float | Tensor = 0.0,
-    weight_d: float | Tensor = 1.0,
-    weight_u: float | Tensor = 1.0,
-    mask: Tensor | None = None,
-) -> Tensor:
-    """Return ``1 - sigmoid(s)``, weighted: bounded, so a hopeless sample stops pulling (KTO; Diffusion-KTO,
-    arXiv:2404.04465, with :func:`kto_shift`).
+@_with_link(_weighted)
+def kto(s: Tensor) -> Tensor:
+    """Return ``1 - sigmoid(s)``, weighted: bounded, so that the gradient of a sample far on the wrong side vanishes
+    (KTO; Diffusion-KTO, arXiv:2404.04465, with :func:`kto_shift`).
     """
-    s = _signed(u, desirable, shift, mask)
-    return keep(_weights(desirable, weight_d, weight_u, s) * torch.sigmoid(-s), mask)
+    return torch.sigmoid(-s)
 
 
-def linear(
-    u: Tensor,
-    desirable: Tensor,
-    *,
-    shift: float | Tensor = 0.0,
-    weight_d: float | Tensor = 1.0,
-    weight_u: float | Tensor = 1.0,
-    mask: Tensor | None = None,
-) -> Tensor:
+@_with_link(_weighted)
+def linear(s: Tensor) -> Tensor:
     """Return ``-s``, weighted (PMPO, arXiv:2410.04166; DSO's DRO on errors).
 
-    Unbounded below as soon as a disliked sample weighs anything: it needs a KL term, or few steps and a small adapter.
+    Unbounded below as soon as an undesirable sample has a weight: it needs a KL term, or few steps and a small adapter.
     """
-    s = _signed(u, desirable, shift, mask)
-    return keep(-_weights(desirable, weight_d, weight_u, s) * s, mask)
+    return -s
 
 
 def kto_shift(u: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -113,8 +123,8 @@ def kto_shift(u: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def class_mean_shift(u: Tensor, desirable: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return the average of the mean of liked and the mean of disliked ``u``, ``()``, detached (VPD, arXiv:2605.15113,
-    second-hand). A class without a sample has no say.
+    """Return the average of the mean of desirable and the mean of undesirable ``u``, ``()``, detached (VPD,
+    arXiv:2605.15113, second-hand). A class without a sample is left out.
     """
     _check(u, desirable, mask)
     valid = check_mask(u, mask)
@@ -124,10 +134,10 @@ def class_mean_shift(u: Tensor, desirable: Tensor, mask: Tensor | None = None) -
 
 
 def density_ratio(prob: Tensor, *, low: float = 0.5, high: float = 10.0) -> Tensor:
-    """Return ``p / (1 - p)`` held to ``[low, high]``, like ``prob``, detached: BCO's weight of a disliked sample.
+    """Return ``p / (1 - p)`` held to ``[low, high]``, like ``prob``, detached: BCO's weight of an undesirable sample.
 
     Args:
-        prob: probability, in [0, 1], that the prompt comes from the liked samples, by a classifier of prompts.
+        prob: probability, in [0, 1], that the prompt comes from the desirable samples, by a classifier of prompts.
         low: smallest weight, positive (TRL's BCO trainer: 0.5).
         high: largest weight (10).
 
