@@ -55,42 +55,44 @@ def _plain(value: Any) -> Any:
     return repr(value)
 
 
-class ScoreCache:
-    """Scores by key. Failures (NaN) are never kept, so that they are tried again.
+class KeyedStore:
+    """Values by key in one table of a SQLite file.
 
     Args:
-        path: the file, or a folder in which it is `scores.sqlite`; made when the first score comes.
+        path: the file, or a folder in which it is `scores.sqlite`; made when the first value comes.
+        table: name of the table; several stores may share a file.
+        kind: SQLite's type of the values, REAL or TEXT.
 
     Raises:
         ValueError: the file is something else.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, table: str, kind: str) -> None:
         self.path = Path(path)
         if not self.path.suffix:
             self.path = self.path / "scores.sqlite"
+        self._table, self._kind = table, kind
         self._lock = threading.Lock()
         self._ready = False
 
-    def get(self, keys: Sequence[str]) -> dict[str, float]:
-        """The scores that are known, by key."""
-        found: dict[str, float] = {}
+    def read(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The values that are known, by key."""
+        found: dict[str, Any] = {}
         if not self.path.exists():
             return found
         with self._lock, closing(self._connect()) as database:
             for start in range(0, len(keys), CHUNK):
                 some = list(keys[start : start + CHUNK])
                 marks = ",".join("?" * len(some))
-                found.update(database.execute(f"SELECT key, score FROM scores WHERE key IN ({marks})", some))
+                found.update(database.execute(f"SELECT key, score FROM {self._table} WHERE key IN ({marks})", some))
         return found
 
-    def put(self, scores: Mapping[str, float]) -> None:
-        """Keep scores; what is there already stays."""
-        rows = [(key, float(score)) for key, score in scores.items() if score == score]
-        if not rows:
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Keep values, all of them or none; what is there already stays."""
+        if not values:
             return
         with self._lock, closing(self._connect()) as database, database:
-            database.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?)", rows)
+            database.executemany(f"INSERT OR IGNORE INTO {self._table} VALUES (?, ?)", list(values.items()))
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +101,8 @@ class ScoreCache:
             try:
                 with database:
                     database.execute(
-                        "CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, score REAL) WITHOUT ROWID"
+                        f"CREATE TABLE IF NOT EXISTS {self._table} (key TEXT PRIMARY KEY, score {self._kind}) "
+                        "WITHOUT ROWID"
                     )
             except sqlite3.DatabaseError as error:
                 database.close()
@@ -108,3 +111,22 @@ class ScoreCache:
                 ) from error
             self._ready = True
         return database
+
+
+class ScoreCache(KeyedStore):
+    """Scores by key. Failures (NaN) are never kept, so that they are tried again.
+
+    Args:
+        path: see `KeyedStore`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path, "scores", "REAL")
+
+    def get(self, keys: Sequence[str]) -> dict[str, float]:
+        """The scores that are known, by key."""
+        return self.read(keys)
+
+    def put(self, scores: Mapping[str, float]) -> None:
+        """Keep scores; what is there already stays."""
+        self.write({key: float(score) for key, score in scores.items() if score == score})

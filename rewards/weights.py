@@ -260,7 +260,13 @@ def _quiet() -> Iterator[None]:
 
 
 def load_model(
-    factory: Any, source: str | Path, *, argument: str = "path", ignore: Sequence[str] = (), **options: Any
+    factory: Any,
+    source: str | Path,
+    *,
+    argument: str = "path",
+    ignore: Sequence[str] = (),
+    unused: Sequence[str] = (),
+    **options: Any,
 ) -> Any:
     """A frozen model of transformers in eval mode, all of whose weights came from the files.
 
@@ -271,6 +277,7 @@ def load_model(
         source: Hub id, or a local folder in that format.
         argument: What the user sets to name a local folder.
         ignore: Regular expressions of harmless names that the file has beyond the model's.
+        unused: Regular expressions of names that the class has, never computes with, and the file may lack.
         **options: Further arguments of `from_pretrained`.
 
     Raises:
@@ -282,5 +289,6 @@ def load_model(
         model, info = from_pretrained(factory, source, "model.safetensors", argument=argument, **options)
     shapes = {name: f"{tuple(file)} instead of {tuple(own)}" for name, file, own in info["mismatched_keys"]}
     harmless = (*ignore, r"position_ids$")
-    compare_keys(info["missing_keys"], info["unexpected_keys"], shapes, source, ignore=harmless)
+    missing = [name for name in info["missing_keys"] if not any(re.search(pattern, name) for pattern in unused)]
+    compare_keys(missing, info["unexpected_keys"], shapes, source, ignore=harmless)
     return model.eval().requires_grad_(False)

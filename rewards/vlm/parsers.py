@@ -29,7 +29,7 @@ class Parser(NamedTuple):
     range: tuple[float, float]
 
 
-def _alternatives(choice: Mapping[str, Any]) -> dict[str, float]:
+def alternatives(choice: Mapping[str, Any]) -> dict[str, float]:
     """Probability of each first token without blanks and case, spellings summed."""
     try:
         listed = choice["logprobs"]["content"][0]["top_logprobs"]
@@ -46,7 +46,7 @@ def yes() -> Parser:
     """P(yes) / (P(yes) + P(no)) of the first token, spellings summed."""
 
     def read(choice: Mapping[str, Any]) -> float:
-        found = _alternatives(choice)
+        found = alternatives(choice)
         total = found.get("yes", 0.0) + found.get("no", 0.0)
         if not total > 0:
             raise NoAnswer("garbage", f"neither yes nor no among {sorted(found)[:5]}", retry=False)
@@ -68,7 +68,7 @@ def grade(highest: int = 5) -> Parser:
         raise ValueError(f"the highest grade is 1 to 9, got {highest}: a grade has to be one token")
 
     def read(choice: Mapping[str, Any]) -> float:
-        found = _alternatives(choice)
+        found = alternatives(choice)
         p = [found.get(str(digit), 0.0) for digit in range(highest + 1)]
         if not sum(p) > 0:
             raise NoAnswer("garbage", f"no grade among {sorted(found)[:5]}", retry=False)
@@ -94,7 +94,7 @@ def number(pattern: str = r"(-?\d+(?:\.\d+)?)", low: float = 0.0, high: float = 
         raise ValueError(f"the pattern needs a group around the number, got {pattern!r}")
 
     def read(choice: Mapping[str, Any]) -> float:
-        matches = list(expression.finditer(_text(choice)))
+        matches = list(expression.finditer(answer_text(choice)))
         try:
             value = float(matches[-1].group(1))
         except (IndexError, TypeError, ValueError) as error:
@@ -121,7 +121,7 @@ def choice(options: Mapping[str, float], max_tokens: int = 512) -> Parser:
     compiled = {_compiled(pattern): float(value) for pattern, value in options.items()}
 
     def read(answer: Mapping[str, Any]) -> float:
-        text = _text(answer)
+        text = answer_text(answer)
         ends = [(match.end(), value) for pattern, value in compiled.items() for match in pattern.finditer(text)]
         if not ends:
             raise NoAnswer("garbage", "none of the options", retry=False)
@@ -138,7 +138,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
 
 
-def _text(choice: Mapping[str, Any]) -> str:
+def answer_text(choice: Mapping[str, Any]) -> str:
     """The text of an answer."""
     text = choice["message"].get("content")
     if not isinstance(text, str):

@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -27,6 +27,7 @@ from diffalign.rewards.vlm.parsers import PARSERS, Parser
 
 logger = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
 SECRETS = re.compile(r"key|token|secret|password|authorization|bearer", re.IGNORECASE)
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -105,31 +106,52 @@ class ChatClient:
         self, images: Sequence[Sequence[Tensor]], questions: Sequence[str], parser: Parser, who: str
     ) -> list[float]:
         """Asks every question about its images `(3, H, W)`; NaN where there is no answer."""
+        return self.answers(images, questions, parser.request, [parser.read] * len(questions), float("nan"), who)
+
+    def answers(
+        self,
+        images: Sequence[Sequence[Tensor]],
+        questions: Sequence[str],
+        request: Mapping[str, Any],
+        reads: Sequence[Callable[[Mapping[str, Any]], Answer]],
+        missing: Answer,
+        who: str,
+    ) -> list[Answer]:
+        """Asks every question about its images `(3, H, W)`, and reads each answer.
+
+        Args:
+            images: For each question the images that go with it.
+            questions: The questions.
+            request: What a request holds beside model and messages.
+            reads: For each question `choices[0]` of its answer -> value; raises `NoAnswer` where there is none.
+            missing: The value where there is no answer.
+            who: Name in the log.
+        """
         chat.endpoint(self._options["url_env"])
         failed: Counter[str] = Counter()
 
-        def one(shown: Sequence[Tensor], question: str) -> float:
+        def one(shown: Sequence[Tensor], question: str, read: Callable[[Mapping[str, Any]], Answer]) -> Answer:
             try:
-                return parser.read(chat.complete(self._payload(shown, question, parser), **self._options))
+                return read(chat.complete(self._payload(shown, question, request), **self._options))
             except chat.NoAnswer as failure:
                 failed[failure.cause] += 1
                 logger.debug("%s: %s", who, failure)
-                return float("nan")
+                return missing
 
         with ThreadPoolExecutor(self._concurrency) as pool:
-            answers = list(pool.map(one, images, questions))
+            answers = list(pool.map(one, images, questions, reads))
         if failed:
             self.failures += failed
             causes = ", ".join(f"{cause} {count}" for cause, count in sorted(failed.items()))
             logger.warning("%s could not score %d of %d: %s", who, failed.total(), len(answers), causes)
         return answers
 
-    def _payload(self, shown: Sequence[Tensor], question: str, parser: Parser) -> dict[str, Any]:
+    def _payload(self, shown: Sequence[Tensor], question: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Body of one request."""
         content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": png_url(image)}} for image in shown]
         content.append({"type": "text", "text": question})
         turn = {"role": "user", "content": content}
-        return {"model": self.model, "messages": [turn], "temperature": 0, **parser.request}
+        return {"model": self.model, "messages": [turn], "temperature": 0, **request}
 
 
 def make_parser(parser: str | Parser, options: Mapping[str, Any] | None = None) -> Parser:
