@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+import diffalign
 from diffalign.commands import verbs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,3 +74,9 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "runs/red/lora/pytorch_lora_weights.safetensors").is_file()
+
+
+def test_the_citation_file_is_of_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    assert (cited["version"], cited["license"]) == (diffalign.__version__, "Apache-2.0")

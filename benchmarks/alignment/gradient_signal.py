@@ -3,9 +3,9 @@
 ``python benchmarks/alignment/gradient_signal.py --config shapes-flow/flow_grpo --rollouts 16``, with any
 ``--key value`` of the configuration, as for ``diffalign train``.
 
-Gradients of independent roll-outs of the untrained policy agree in the true gradient and in nothing else: the mean
+Gradients of independent rollouts of the untrained policy agree in the true gradient and in nothing else: the mean
 product of two of them is S^2, the squared length of the signal, and the mean square of one is S^2 + N^2. S^2 / N^2 says
-how far one update points the right way; its inverse is about the number of roll-outs that an update would need. A
+how far one update points the right way; its inverse is about the number of rollouts that an update would need. A
 method may also agree with itself on something that is not the reward: compare the figure with what a run gains.
 ``--by_layer``, with ``--lora_r 0``, says where the signal is: one figure per kind of weight, over all blocks.
 """
@@ -38,7 +38,7 @@ def signal_and_noise(products: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def signal_to_noise(gradients: Tensor) -> tuple[float, float]:
-    """S^2 / N^2 of gradients (M, D) of M >= 3 independent roll-outs, and its standard error by the jackknife."""
+    """S^2 / N^2 of gradients (M, D) of M >= 3 independent rollouts, and its standard error by the jackknife."""
     products = gradients.double() @ gradients.double().T
     count = len(products)
 
@@ -53,7 +53,7 @@ def signal_to_noise(gradients: Tensor) -> tuple[float, float]:
 
 
 def gradient(trainer: BaseTrainer, index: int) -> Tensor:
-    """Gradient (D,) of one update on all samples of roll-out ``index``; the weights stay."""
+    """Gradient (D,) of one update on all samples of rollout ``index``; the weights stay."""
     trainer.state.step = index  # the noise of a forward process is drawn by step
     batch = trainer.collect(index)
     feedback, rows = trainer.feedback(batch), torch.arange(batch.spec.samples)
@@ -80,7 +80,7 @@ def by_layer(trainer: BaseTrainer, gradients: Tensor) -> dict[str, tuple[float, 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--rollouts", type=int, default=16, help="independent roll-outs, at least 3")
+    parser.add_argument("--rollouts", type=int, default=16, help="independent rollouts, at least 3")
     parser.add_argument("--by_layer", action="store_true", help="one figure per kind of weight as well")
     add_run_options(parser, "train")
     parser.usage, parser.description = None, __doc__
@@ -96,7 +96,7 @@ def main() -> None:
     for kind, (ratio, error) in layers.items():
         print(f"{kind:60s} {ratio:.4f} +- {error:.4f}")
     ratio, error = signal_to_noise(gradients)
-    print(f"{' '.join(sys.argv[1:])}: S^2/N^2 {ratio:.4f} +- {error:.4f} per roll-out, {seconds:.2f} CPU-seconds each")
+    print(f"{' '.join(sys.argv[1:])}: S^2/N^2 {ratio:.4f} +- {error:.4f} per rollout, {seconds:.2f} CPU-seconds each")
 
 
 if __name__ == "__main__":

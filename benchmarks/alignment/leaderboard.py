@@ -36,7 +36,7 @@ PROBED = 3
 
 PROTOCOL = """\
 Every method trains `shapes-flow` with its recipe of `scripts/recipes/shapes-flow` for the same number of model
-evaluations (a forward counts 1, a backward 1 under LoRA; roll-outs and updates, not evaluations). Scores are strict
+evaluations (a forward counts 1, a backward 1 under LoRA; rollouts and updates, not evaluations). Scores are strict
 GenEval scores on all held-out prompts, 4 images each, before and after training at the model's own best guidance scale
 out of 1 and 2, with the same steps and the same initial noise. They are averaged over seeds prompt by prompt; the
 interval is a paired bootstrap over prompts, stratified by task, 2,000 draws. "Trained reward" is its held-out gain;
@@ -53,16 +53,16 @@ def recipes() -> list[str]:
 
 
 def steps_per_rollout(config: RunConfig) -> int:
-    """Optimiser steps between two roll-outs."""
+    """Optimiser steps between two rollouts."""
     return config.updates_per_rollout * config.num_iterations
 
 
 def steps_within(config: RunConfig, cost: float, evaluations: int) -> int:
-    """Optimiser steps of the whole roll-outs that a budget pays for.
+    """Optimiser steps of the whole rollouts that a budget pays for.
 
     Args:
         config: the recipe.
-        cost: model evaluations of one roll-out with its updates.
+        cost: model evaluations of one rollout with its updates.
         evaluations: the budget.
 
     Raises:
@@ -70,7 +70,7 @@ def steps_within(config: RunConfig, cost: float, evaluations: int) -> int:
     """
     rollouts = int(evaluations // cost)
     if rollouts < 1:
-        raise ValueError(f"one roll-out of this recipe takes {cost:,.0f} model evaluations; budget: {evaluations:,}")
+        raise ValueError(f"one rollout of this recipe takes {cost:,.0f} model evaluations; budget: {evaluations:,}")
     return rollouts * steps_per_rollout(config)
 
 
@@ -83,7 +83,7 @@ def train(recipe: str, folder: Path, seed: int, **keys: object) -> int:
 
 
 def probe(recipe: str, known: Path) -> float:
-    """Mean cost of the first roll-outs, in model evaluations, remembered in a file; the seed does not matter to it."""
+    """Mean cost of the first rollouts, in model evaluations, remembered in a file; the seed does not matter to it."""
     if known.is_file():
         return float(known.read_text(encoding="utf-8"))
     config = load_config(ROOT / "scripts" / "recipes" / MODEL / f"{recipe}.yaml")
@@ -91,7 +91,7 @@ def probe(recipe: str, known: Path) -> float:
         run = Path(folder) / "run"
         off = {"compare": "false", "eval_steps": 0, "preflight": "false", "eval_dataset": "none"}
         if train(recipe, run, 0, max_train_steps=PROBED * steps_per_rollout(config), **off):
-            raise RuntimeError(f"{recipe} fails in its first roll-outs: see above")
+            raise RuntimeError(f"{recipe} fails in its first rollouts: see above")
         resolved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
         cost = model_evaluations(curve(run), resolved) / PROBED
     known.parent.mkdir(parents=True, exist_ok=True)

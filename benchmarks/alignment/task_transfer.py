@@ -3,7 +3,7 @@
 ``python benchmarks/alignment/task_transfer.py --config shapes-flow/quickstart --rollouts 40``, with any
 ``--key value`` of the configuration, as for ``diffalign train``; `train_dataset` and `task_weights` are set here.
 
-Gradients of ``--rollouts`` roll-outs of the untrained policy, of each task of the training and of the held-out prompts.
+Gradients of ``--rollouts`` rollouts of the untrained policy, of each task of the training and of the held-out prompts.
 Rows are training tasks, columns tasks of either split. A cell is the mean product of independent gradients of its row
 and its column, divided by the noise of both: on the diagonal S^2 / N^2 (`gradient_signal.py`), elsewhere what the other
 task gains by a step of the row's (below 0: loses), in units of noise. A row's `noise` is what its images bring into
@@ -44,7 +44,7 @@ def gradients(config: RunConfig, task: str, split: str, rollouts: int) -> Tensor
 
 
 def moments(stacks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Products (T, T) of the true gradients of T stacks (M, D), each pair of roll-outs independent, and noises (T,)."""
+    """Products (T, T) of the true gradients of T stacks (M, D), each pair of rollouts independent, and noises (T,)."""
     signal, noise = torch.zeros(len(stacks), len(stacks)), torch.zeros(len(stacks))
     for (i, one), (j, other) in product(enumerate(stacks), repeat=2):
         products = one.double() @ other.double().T
@@ -58,7 +58,7 @@ def moments(stacks: list[Tensor]) -> tuple[Tensor, Tensor]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--rollouts", type=int, default=40, help="independent roll-outs per task and split, at least 2")
+    parser.add_argument("--rollouts", type=int, default=40, help="independent rollouts per task and split, at least 2")
     add_run_options(parser, "train")
     parser.usage, parser.description = None, __doc__
     args = parser.parse_args()

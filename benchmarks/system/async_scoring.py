@@ -1,11 +1,11 @@
-"""How much of a slow reward the roll-out hides: scoring beside it against scoring after it, side by side in one run.
+"""How much of a slow reward the rollout hides: scoring beside it against scoring after it, side by side in one run.
 
     python benchmarks/system/async_scoring.py
     python benchmarks/system/async_scoring.py --images 128 --micro_batch 8 --ratios 0.5 --rounds 5
 
 The reward sleeps (it costs no processor, like a remote judge) for a fixed time per image: the ratio times what a
-roll-out takes without it, over the number of images. Each round makes the same roll-out once per ratio and way, in
-turn. Printed per ratio are medians over rounds: seconds of roll-out and scoring together either way, and the share of
+rollout takes without it, over the number of images. Each round makes the same rollout once per ratio and way, in
+turn. Printed per ratio are medians over rounds: seconds of rollout and scoring together either way, and the share of
 the slept time that is hidden, 1 - (seconds waited for scores after the last image) / (seconds slept). Before anything
 is timed, the scores of both ways are compared bit for bit.
 """
@@ -49,7 +49,7 @@ class Sleeper:
 
 
 def make_trainer(policy: Adapter, reward: Sleeper, asynchronous: bool, options: argparse.Namespace, folder: str) -> Any:
-    """A trainer whose `collect` is one roll-out with its scores."""
+    """A trainer whose `collect` is one rollout with its scores."""
     args = make_config(
         {
             "num_inference_steps": options.steps,
@@ -67,7 +67,7 @@ def make_trainer(policy: Adapter, reward: Sleeper, asynchronous: bool, options: 
 
 
 def collected(trainer: Any) -> tuple[float, float, Tensor]:
-    """Seconds of a roll-out with its scores, seconds of it spent waiting for scores, the scores."""
+    """Seconds of a rollout with its scores, seconds of it spent waiting for scores, the scores."""
     trainer.clock.drain()
     start = time.perf_counter()
     batch = trainer.collect(0)
@@ -92,7 +92,7 @@ def race(options: argparse.Namespace) -> list[dict[str, float]]:
                 reward.seconds = 0.0
                 bare = collected(ways["after"])[0]
                 reward.seconds = ratio * bare / options.images
-                times["roll-out"].append(bare)
+                times["rollout"].append(bare)
                 times["after"].append(collected(ways["after"])[0])
                 beside, waited, _ = collected(ways["beside"])
                 times["beside"].append(beside)
@@ -107,21 +107,21 @@ def race(options: argparse.Namespace) -> list[dict[str, float]]:
 def main() -> None:
     """Reads the options, prints a table and the same as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=128, help="images per roll-out, a multiple of 4")
+    parser.add_argument("--images", type=int, default=128, help="images per rollout, a multiple of 4")
     parser.add_argument("--micro_batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.25, 0.5, 0.75, 1.0, 1.5, 2.0])
     options = parser.parse_args()
     rows = race(options)
-    head = ("reward / roll-out", "roll-out alone, s", "scored after it, s", "scored beside it, s", "hidden", "at best")
+    head = ("reward / rollout", "rollout alone, s", "scored after it, s", "scored beside it, s", "hidden", "at best")
     print(f"| {' | '.join(head)} |")
     print("|---|---|---|---|---|---|")
     for row in rows:
-        # the last micro-batch has no roll-out to hide behind, and a longer reward only as much as the roll-out has
+        # the last micro-batch has no rollout to hide behind, and a longer reward only as much as the rollout has
         best = min(1.0, 1 / row["ratio"]) * (1 - options.micro_batch / options.images)
         print(
-            f"| {row['ratio']:g} | {row['roll-out']:.2f} | {row['after']:.2f} | {row['beside']:.2f} | "
+            f"| {row['ratio']:g} | {row['rollout']:.2f} | {row['after']:.2f} | {row['beside']:.2f} | "
             f"**{row['hidden']:.0%}** ({row['least']:.0%} to {row['most']:.0%}) | {best:.0%} |"
         )
     print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads(), **vars(options), "rows": rows}))

@@ -1,10 +1,10 @@
-"""The trainer's roll-out and training iteration against the literal loop, side by side in one run.
+"""The trainer's rollout and training pass against Flow-GRPO as research code writes it, at batch 1 and batched.
 
-    python benchmarks/system/race.py --model shapes-flow
-    python benchmarks/system/race.py --model random-100m --images 8
+    OMP_NUM_THREADS=1 python benchmarks/system/race.py --model random-41m --images 8 --guidance 1 4.5
 
-Both sides do the same mathematics from the same seeds: the script compares final latents and gradients before it times
-anything. It prints the medians over interleaved rounds, their ratios, and the counted model evaluations per image.
+All sides compute the same from the same seeds: final latents and gradients are compared before anything is timed.
+Printed are medians over interleaved rounds of process CPU time and of wall time, ratios by phase, and the model
+evaluations that were counted.
 """
 
 from __future__ import annotations
@@ -13,44 +13,54 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from literal_loop import Sample, roll_out, train
 
-from diffalign.config import make_config
-from diffalign.models import Adapter, load_policy, trainable_parameters
-from diffalign.trainers import PolicyGradientTrainer
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-STEPS, A, CLIP = 6, 0.7, 1e-4
+from benchmarks.system.reference_loop import Samples, Settings, roll_out, train  # noqa: E402
+from diffalign.config import make_config  # noqa: E402
+from diffalign.models import Adapter, load_policy, trainable_parameters  # noqa: E402
+from diffalign.trainers import PolicyGradientTrainer  # noqa: E402
+
+STEPS, NOISE_LEVEL, CLIP = 6, 0.7, 1e-4
+TOLERANCE = 1e-3
+"""Largest difference of final latents, and of gradients relative to their norm."""
 PROMPTS = ["a photo of a red circle", "a photo of two squares", "a photo of a blue triangle", "a photo of a ring"]
+RANDOM = {"random-41m": (8, 6), "random-141m": (12, 9)}
+"""Layers and attention heads of width 64."""
+Times = dict[str, list[tuple[float, float]]]
 
 
-def random_100m() -> Adapter:
-    """shapes-flow's pipeline around a random transformer of 100 M parameters."""
+def load(name: str) -> Adapter:
+    """shapes-flow, or its pipeline around a larger transformer with random weights."""
     from diffusers import SD3Transformer2DModel
 
     policy = load_policy("shapes-flow")
-    config = dict(policy.denoiser.config) | {
-        "num_layers": 12,
-        "num_attention_heads": 9,
-        "attention_head_dim": 64,
-        "caption_projection_dim": 576,
-    }
-    torch.manual_seed(0)
-    policy.pipeline.transformer = SD3Transformer2DModel.from_config(config).requires_grad_(False).eval()
+    if name != "shapes-flow":
+        layers, heads = RANDOM[name]
+        shape = {"num_layers": layers, "num_attention_heads": heads, "attention_head_dim": 64}
+        config = dict(policy.denoiser.config) | shape | {"caption_projection_dim": 64 * heads}
+        torch.manual_seed(0)
+        policy.pipeline.transformer = SD3Transformer2DModel.from_config(config).requires_grad_(False).eval()
     return policy
 
 
-def make_trainer(policy: Adapter, images: int, folder: str) -> PolicyGradientTrainer:
-    """Flow-GRPO without guidance or KL, one update per roll-out."""
+def make_trainer(policy: Adapter, images: int, guidance: float, folder: str) -> PolicyGradientTrainer:
+    """Flow-GRPO without KL, one update per rollout, gradient through both branches of the guidance."""
     args = make_config(
         {
             "num_inference_steps": STEPS,
-            "noise_level": A,
+            "noise_level": NOISE_LEVEL,
+            "guidance_scale": guidance,
+            "uncond_grad": True,
             "epsilon": CLIP,
             "num_generations": max(images // len(PROMPTS), 2),
             "prompts_per_rollout": len(PROMPTS),
@@ -70,7 +80,7 @@ def make_trainer(policy: Adapter, images: int, folder: str) -> PolicyGradientTra
 
 
 def gradients(trainer: PolicyGradientTrainer) -> torch.Tensor:
-    """The flat gradient, which starts again at zero."""
+    """The flat gradient, which is reset."""
     flat = torch.cat([p.grad.flatten() for p in trainer.parameters])
     for parameter in trainer.parameters:
         parameter.grad = None
@@ -86,96 +96,127 @@ def ours_train(trainer: PolicyGradientTrainer, batch: Any) -> None:
             loss.backward()
 
 
-def literal_rollout(trainer: PolicyGradientTrainer, batch: Any) -> list[Sample]:
-    """The same samples one by one."""
-    listed = batch.spec
-    return [
-        roll_out(trainer.policy, record["prompt"], seed, branch, trainer.args.seed, STEPS, A)
-        for record, seed, branch in zip(listed.sample_records, listed.seeds, listed.branches, strict=True)
-    ]
+class Reference:
+    """The reference loop on the samples of one of the trainer's batches.
+
+    Args:
+        trainer: Whose policy and settings it uses.
+        batch: Whose prompts and seeds it repeats.
+        size: Images per forward.
+    """
+
+    def __init__(self, trainer: PolicyGradientTrainer, batch: Any, size: int) -> None:
+        self.policy, self.size = trainer.policy, size
+        self.spec, self.advantages = batch.spec, trainer.feedback(batch).values
+        args = trainer.args
+        self.settings = Settings(STEPS, NOISE_LEVEL, args.guidance_scale, CLIP, args.seed)
+
+    def roll_out(self) -> list[Samples]:
+        """The same samples, batch by batch."""
+        prompts = [record["prompt"] for record in self.spec.sample_records]
+        lists = (prompts, list(self.spec.seeds), list(self.spec.branches))
+        cuts = range(0, len(prompts), self.size)
+        return [roll_out(self.policy, *(one[i : i + self.size] for one in lists), self.settings) for i in cuts]
+
+    def train(self, samples: list[Samples]) -> None:
+        """The same update."""
+        for batch, advantages in zip(samples, self.advantages.split(self.size), strict=True):
+            train(self.policy, batch, advantages, len(self.advantages), self.settings)
 
 
-def literal_train(trainer: PolicyGradientTrainer, samples: list[Sample], advantages: torch.Tensor) -> None:
-    """The same update one image at a time."""
-    share = 1 / (len(samples) * (STEPS - 1))
-    for sample, advantage in zip(samples, advantages.tolist(), strict=True):
-        train(trainer.policy, sample, advantage, STEPS, A, CLIP, share)
+def check_same(trainer: PolicyGradientTrainer, batch: Any, reference: Reference) -> tuple[float, float]:
+    """Differences of final latents (largest) and of gradients (relative norm).
 
-
-def check_same(trainer: PolicyGradientTrainer) -> tuple[Any, list[Sample]]:
-    """Both sides reach the same latents and the same gradient."""
-    batch = trainer.collect(0)
-    samples = literal_rollout(trainer, batch)
-    final = torch.zeros(len(samples), *trainer.policy.latent_shape)
+    Raises:
+        SystemExit: If one is above `TOLERANCE`: the sides would not do the same work.
+    """
+    samples = reference.roll_out()
+    theirs_x = torch.cat([one.states[-1] for one in samples])
+    ours_x = torch.zeros_like(theirs_x)
     for micro in batch.mine.values():
-        final[micro.rows] = micro.trajectory.x
-    worst = float((final - torch.cat([s.states[-1] for s in samples])).abs().max())
+        ours_x[micro.rows] = micro.trajectory.x
     ours_train(trainer, batch)
-    mine = gradients(trainer)
-    literal_train(trainer, samples, trainer.feedback(batch).values)
+    ours = gradients(trainer)
+    reference.train(samples)
     theirs = gradients(trainer)
-    relative = float((mine - theirs).norm() / theirs.norm())
-    if worst > 1e-3 or relative > 1e-2:
-        raise SystemExit(f"the two sides differ: latents by {worst:.2g}, gradients by {relative:.2g}")
-    print(f"same mathematics: latents differ by {worst:.1e}, gradients by {relative:.1e} (relative)")
-    return batch, samples
+    latents, relative = float((ours_x - theirs_x).abs().max()), float((ours - theirs).norm() / theirs.norm())
+    if max(latents, relative) > TOLERANCE:
+        raise SystemExit(f"the sides differ: latents by {latents:.2g}, gradients by {relative:.2g} (relative)")
+    return latents, relative
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """Wall seconds of one call."""
-    start = time.perf_counter()
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """(CPU seconds of the process, wall seconds) of one call."""
+    cpu, wall = time.process_time(), time.perf_counter()
     work()
-    return time.perf_counter() - start
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def race(trainer: PolicyGradientTrainer, rounds: int) -> Times:
+    """Interleaved times of both phases of the three sides; the first round warms up and is dropped."""
+    batch = trainer.collect(0)
+    sides = {"batch 1": Reference(trainer, batch, 1), "batched": Reference(trainer, batch, batch.spec.samples)}
+    for name, reference in sides.items():
+        latents, relative = check_same(trainer, batch, reference)
+        print(f"same as {name}: latents differ by {latents:.1e}, gradients by {relative:.1e} (relative)")
+    kept = {name: reference.roll_out() for name, reference in sides.items()}
+    times: Times = defaultdict(list)
+    for _ in range(rounds + 1):
+        times["ours rollout"].append(timed(lambda: trainer.collect(0)))
+        times["ours training"].append(timed(lambda: ours_train(trainer, batch)))
+        for name, reference in sides.items():
+            times[f"{name} rollout"].append(timed(reference.roll_out))
+            times[f"{name} training"].append(timed(lambda r=reference, s=kept[name]: r.train(s)))
+        gradients(trainer)
+    return {name: values[1:] for name, values in times.items()}
+
+
+def report(times: Times, images: int) -> None:
+    """Median per image of each phase, and ratios of CPU time to ours: median, lowest and highest round."""
+    for name, values in times.items():
+        cpu, wall = (1000 * statistics.median(column) / images for column in zip(*values, strict=True))
+        print(f"{name:17s} {cpu:9.2f} ms CPU, {wall:9.2f} ms wall per image")
+    for side in ("batch 1", "batched"):
+        for phases in (("rollout",), ("training",), ("rollout", "training")):
+            theirs, ours = (_cpu(times, name, phases) for name in (side, "ours"))
+            ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
+            print(f"{side} / ours, {' + '.join(phases)}: {_spread(ratios)}")
+
+
+def _cpu(times: Times, side: str, phases: tuple[str, ...]) -> list[float]:
+    """CPU seconds of every round, summed over phases."""
+    return [sum(cpu for cpu, _ in row) for row in zip(*(times[f"{side} {phase}"] for phase in phases), strict=True)]
+
+
+def _spread(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=["shapes-flow", "random-100m"], default="shapes-flow")
-    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--model", choices=["shapes-flow", *RANDOM], default="shapes-flow")
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 4.5])
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    policy = load_policy("shapes-flow") if options.model == "shapes-flow" else random_100m()
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(policy, options.images, folder)
-        size = sum(p.numel() for p in policy.denoiser.parameters()) - sum(
-            p.numel() for p in trainable_parameters(policy)
-        )
-        print(
-            f"{options.model}: {size / 1e6:.1f} M parameters, {options.images} images, {STEPS} steps, "
-            f"{torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}"
-        )
-        batch, samples = check_same(trainer)
-        advantages = trainer.feedback(batch).values
-        times: dict[str, list[float]] = {
-            name: [] for name in ("ours roll", "literal roll", "ours train", "literal train")
-        }
-        for _ in range(options.rounds):
-            times["ours roll"].append(seconds(lambda: trainer.collect(0)))
-            times["literal roll"].append(seconds(lambda: literal_rollout(trainer, batch)))
-            times["ours train"].append(seconds(lambda: ours_train(trainer, batch)))
-            times["literal train"].append(seconds(lambda: literal_train(trainer, samples, advantages)))
-        report(times, options.images)
-        policy.meter.drain()
-        collected = trainer.collect(0)
-        with policy.meter.phase("train"):
-            ours_train(trainer, collected)
-        print(
-            "model evaluations per image:", json.dumps({k: v / options.images for k, v in policy.meter.drain().items()})
-        )
-
-
-def report(times: dict[str, list[float]], images: int) -> None:
-    """Medians, spread, and the ratio of each phase and of the iteration."""
-    for name, values in times.items():
-        middle = statistics.median(values)
-        print(f"{name:14s} {1000 * middle / images:8.2f} ms/image   (min {min(values):.2f} s, max {max(values):.2f} s)")
-    for phase in ("roll", "train"):
-        pairs = zip(times[f"literal {phase}"], times[f"ours {phase}"], strict=True)
-        print(f"ratio {phase}: {statistics.median(a / b for a, b in pairs):.2f}x")
-    rounds = zip(*times.values(), strict=True)
-    whole = [(b + d) / (a + c) for a, b, c, d in rounds]
-    print(f"ratio iteration: {statistics.median(whole):.2f}x  (min {min(whole):.2f}, max {max(whole):.2f})")
+    for guidance in options.guidance:
+        policy = load(options.model)
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = make_trainer(policy, options.images, guidance, folder)
+            adapted = sum(p.numel() for p in trainable_parameters(policy))
+            size = sum(p.numel() for p in policy.denoiser.parameters()) - adapted
+            print(
+                f"{options.model}: {size / 1e6:.1f} M parameters, guidance {guidance:g}, {options.images} images, "
+                f"{STEPS} steps, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}"
+            )
+            report(race(trainer, options.rounds), options.images)
+            policy.meter.drain()
+            batch = trainer.collect(0)
+            with policy.meter.phase("train"):
+                ours_train(trainer, batch)
+            counted = {name: count / options.images for name, count in policy.meter.drain().items()}
+            print("model evaluations per image:", json.dumps(counted))
 
 
 if __name__ == "__main__":
