@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from diffalign.config import expanded
 
@@ -18,12 +21,38 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def number(text: str) -> float:
+    """A finite number, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
+
+
 def expanded_path(text: str) -> str:
     """A path with `~` and `$NAME` replaced, for argparse."""
     try:
         return expanded(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def reward_arguments(text: str | None) -> dict[str, dict[str, Any]]:
+    """`--reward_kwargs` as a mapping.
+
+    Raises:
+        ValueError: no mapping of names to mappings, or broken YAML.
+    """
+    try:
+        arguments = yaml.safe_load(text or "{}")
+    except yaml.YAMLError as error:
+        raise ValueError(f"--reward_kwargs {text!r} is not valid YAML: {error}") from error
+    if not isinstance(arguments, dict) or not all(isinstance(value, dict) for value in arguments.values()):
+        raise ValueError(f"--reward_kwargs {text!r} must be like '{{clip: {{scaling: cosine}}}}'")
+    return arguments
 
 
 def find_device(name: str | None) -> torch.device:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from diffalign.config import suggestion
 
-METAVARS = {"int": "INT", "positive": "INT", "float": "FLOAT"}
+METAVARS = {"int": "INT", "positive": "INT", "float": "FLOAT", "number": "FLOAT"}
 
 
 class Parser(argparse.ArgumentParser):

@@ -9,10 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from tqdm import tqdm
 
-from diffalign.commands._options import find_device
+from diffalign.commands._options import find_device, reward_arguments
 from diffalign.commands._outputs import write_or_rescue
 from diffalign.commands._score_output import Row, check_output, contact_sheet, sheet_path, write_scores
 from diffalign.commands._tables import table
@@ -59,9 +58,7 @@ def _rewards(args: argparse.Namespace, output: Path, device: torch.device) -> di
     """Rewards by name; scores are kept beside the output, so that a run that was cut off goes on."""
     from diffalign.rewards import prepare
 
-    arguments = yaml.safe_load(args.reward_kwargs or "{}")
-    if not isinstance(arguments, dict) or not all(isinstance(value, dict) for value in arguments.values()):
-        raise ValueError(f"--reward_kwargs {args.reward_kwargs!r} must be like '{{clip: {{scaling: cosine}}}}'")
+    arguments = reward_arguments(args.reward_kwargs)
     rewards = prepare(args.reward_funcs, arguments, cache=str(output.with_suffix(".sqlite")))
     compare = [name for name, reward in rewards.items() if reward.scope != "pointwise"]
     if compare:

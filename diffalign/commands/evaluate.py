@@ -3,34 +3,62 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diffalign.commands._model_options import add_model_options, load_model
-from diffalign.commands._options import expanded_path, positive
-from diffalign.commands._run_options import read
-from diffalign.commands._tables import table
+from diffalign.commands._drawing import drawn_images, plan_samples
+from diffalign.commands._evaluations import gains, read_evaluation, scores_table, write_evaluation
+from diffalign.commands._model_options import MODEL, add_model_options, load_model
+from diffalign.commands._options import expanded_path, number, positive, reward_arguments
+from diffalign.commands._outputs import check_writable, write_or_rescue
+from diffalign.commands._runs import MODEL_KEYS, Run, fill_from_run, named_run
 from diffalign.data import Record, read_prompts
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffalign.models import Adapter
+    from diffalign.rewards import Reward
+
 HELP = "score a model on held-out prompts, or compare it with another evaluation"
-PROTOCOL: dict[str, Any] = {"num_inference_steps": 10, "images_per_prompt": 4, "images_per_scale": None, "seed": 0}
-"""What is used where neither an option nor the file of --against says otherwise."""
-GUIDANCE = (1.0, 2.0, 3.0, 5.0)
-REWARDS = ("shapes_strict", "shapes")
+PROTOCOL: dict[str, Any] = {
+    "guidance_scales": [1.0, 2.0, 3.0, 5.0],
+    "num_inference_steps": 10,
+    "images_per_prompt": 4,
+    "images_per_scale": None,
+    "seed": 0,
+    "negative_prompt": "",
+}
+"""What is used where no option, other evaluation (--against) or run says otherwise."""
+REWARDS = ["shapes_strict", "shapes"]
+RUN_KEYS: dict[str, str | tuple[str, ...]] = {
+    **MODEL_KEYS,
+    "prompts": "eval_dataset",
+    "max_prompts": "max_eval_samples",
+    "guidance_scales": "eval_guidance_scales",
+    "num_inference_steps": ("eval_num_inference_steps", "num_inference_steps"),
+    "images_per_prompt": "eval_images_per_prompt",
+    "images_per_scale": "eval_images_per_scale",
+}
+"""Option -> configuration key of the run that is evaluated."""
+PROBES = 4
+"""Images that show whether a LoRA changes anything."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds prompts, rewards, protocol, and what to compare with."""
     parser.add_argument(
-        "--prompts", type=expanded_path, default="shapes:heldout", metavar="FILE", help="shapes:heldout, .txt or .jsonl"
+        "--prompts",
+        type=expanded_path,
+        metavar="FILE",
+        help="shapes:heldout, .txt or .jsonl [the run's, else shapes:heldout]",
     )
     parser.add_argument("--max_prompts", type=positive, help="use only the first n prompts")
     parser.add_argument(
         "--reward_funcs", nargs="+", type=expanded_path, metavar="REWARD",
-        help="names or file.py:function; the first is the score, the others are reported beside it (default: those of "
-        "--against, else shapes_strict shapes)",
+        help="names or file.py:function; the first is the score, the others are reported beside it [those of "
+        "--against, else the run's, else shapes_strict shapes]",
     )  # fmt: skip
     parser.add_argument("--reward_kwargs", metavar="{REWARD: {KEY: VALUE}}", help="arguments per reward, in YAML")
     parser.add_argument(
@@ -41,9 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     either.add_argument(
         "--against", type=expanded_path, metavar="FILE", help="JSON of another evaluation: print the gain over it"
     )
-    either.add_argument("--baseline", action="store_true", help="evaluate without --lora too, print the gain")
-    group = parser.add_argument_group("protocol (default: that of --against, else in brackets)")
-    group.add_argument("--guidance_scales", nargs="+", type=float, metavar="FLOAT", help="the best counts [1 2 3 5]")
+    either.add_argument("--baseline", action="store_true", help="evaluate without the training too, print the gain")
+    group = parser.add_argument_group("protocol [that of --against, else the run's, else in brackets]")
+    group.add_argument(
+        "--guidance_scales", nargs="+", type=number, metavar="FLOAT",
+        help="the best of them counts; at most 1: the conditional branch alone [1 2 3 5]",
+    )  # fmt: skip
     group.add_argument("--num_inference_steps", type=positive, help="deterministic steps [10]")
     group.add_argument("--images_per_prompt", type=positive, help="images per prompt [4]")
     group.add_argument(
@@ -51,56 +82,101 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of these, how many choose the best scale, which alone is then measured on all [all]",
     )  # fmt: skip
     group.add_argument("--seed", type=int, help="seed of the initial noise [0]")
-    group.add_argument("--negative_prompt", default="", help="text of the unconditional branch")
+    group.add_argument("--negative_prompt", help="text of the unconditional branch [empty]")
     group.add_argument("--batch_size", type=positive, default=64, help="images per forward")
     add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluates, prints the tables, writes the JSON."""
-    if args.baseline and not args.lora:
-        raise ValueError("--baseline compares a LoRA with the model below it: name the LoRA by --lora")
-    before = read_evaluation(args.against) if args.against else None
-    protocol = protocol_of(args, before)
-    records, rewards = read_prompts(args.prompts)[: args.max_prompts], rewards_of(args, before)
-    if args.baseline:
-        print(f"{args.model} without the LoRA", flush=True)
-        before = _evaluate(args, None, records, rewards, protocol)
-    after = _evaluate(args, args.lora, records, rewards, protocol)
+    """Evaluates, prints the tables, writes the JSON; everything that can be refused is refused before."""
+    trained, other = named_run(args), read_evaluation(args.against) if args.against else None
+    if args.baseline and not args.lora and trained is None:
+        raise ValueError("--baseline compares with the model before training: name the LoRA by --lora, or the run")
+    _fill(args, trained, other)
+    everything = read_prompts(args.prompts)
+    records, rewards = everything[: args.max_prompts], rewards_of(args, other, trained)
+    if other is not None:
+        _check_comparable(other, args, records, rewards)
     if args.output:
-        write_evaluation(after, Path(args.output))
-    print(scores_table(after))
+        check_writable(Path(args.output))
+    before, probes = other, []
+    for base in (True, False) if args.baseline else (False,):
+        if args.baseline:
+            print("before training:" if base else "after training:", flush=True)
+        policy = load_model(args, trained, base=base)
+        probes += [_probe(policy, records, args)] if args.baseline else []
+        found = _evaluate(policy, args, records, rewards) | {"prompts_available": len(everything)}
+        print(scores_table(found), flush=True)
+        before, after = (found if base else before), found
+    if args.output:
+        print(write_or_rescue(Path(args.output), lambda path: write_evaluation(after, path)))
     if before is not None:
         print(gains(before, after))
+        _warn_if_unchanged(before, after, probes)
     return 0
 
 
-def protocol_of(args: argparse.Namespace, before: dict[str, Any] | None) -> dict[str, Any]:
-    """Steps, images, seed and guidance scales: from the options, else the other evaluation, else the defaults."""
-    other = before or {}
-    chosen = {key: getattr(args, key) for key in PROTOCOL}
-    protocol = {key: other.get(key, PROTOCOL[key]) if value is None else value for key, value in chosen.items()}
-    scales = args.guidance_scales or [float(scale) for scale in other.get("guidance") or GUIDANCE]
-    return protocol | {"guidance_scales": scales}
+def _warn_if_unchanged(before: dict[str, Any], after: dict[str, Any], probes: list[Tensor]) -> None:
+    """A training that changes nothing is most often one that was not loaded."""
+    if len(probes) == 2 and bool((probes[0] == probes[1]).all()):
+        text = f"the training changes none of {len(probes[0])} images by one level of 255"
+    elif not probes and before["prompts"] == after["prompts"]:
+        text = "every score of every prompt is the same in both evaluations"
+    else:
+        return
+    print(f"warning: {text}: are these the weights, and is it the model that they belong to?", file=sys.stderr)
 
 
-def rewards_of(args: argparse.Namespace, before: dict[str, Any] | None) -> dict[str, Any]:
-    """Rewards by their own names, the score first; without --reward_funcs those of the other evaluation.
+def _fill(args: argparse.Namespace, trained: Run | None, other: dict[str, Any] | None) -> None:
+    """Options that were not given: from the other evaluation, else the run, else the defaults."""
+    chosen, scales = args.images_per_scale, [float(scale) for scale in (other or {}).get("guidance") or []]
+    for key in PROTOCOL if other is not None else ():
+        if getattr(args, key) is None:
+            setattr(args, key, scales if key == "guidance_scales" else (other or {}).get(key))
+    fill_from_run(args, trained, RUN_KEYS)
+    for key, value in PROTOCOL.items():
+        setattr(args, key, value if getattr(args, key) is None else getattr(args, key))
+    if chosen is None and args.images_per_scale is not None:
+        args.images_per_scale = min(args.images_per_scale, args.images_per_prompt)
+    args.prompts = args.prompts or "shapes:heldout"
+
+
+def _check_comparable(
+    other: dict[str, Any], args: argparse.Namespace, records: list[Record], rewards: dict[str, Reward]
+) -> None:
+    """Refuse, before anything is drawn, a comparison that would be refused after it."""
+    from diffalign.report import check_comparable
+    from diffalign.trainers.evaluation import evaluation_seeds
+
+    planned = {
+        "suite": next(iter(rewards)),
+        "num_inference_steps": args.num_inference_steps,
+        "images_per_prompt": args.images_per_prompt,
+        "seeds": evaluation_seeds(args.seed, len(records) * args.images_per_prompt),
+        "prompts": [{"prompt": one["prompt"], "task": str(one["metadata"].get("tag", "all"))} for one in records],
+    }
+    check_comparable(other, planned)
+
+
+def rewards_of(args: argparse.Namespace, before: dict[str, Any] | None, trained: Run | None) -> dict[str, Reward]:
+    """Rewards by their own names, the score first.
+
+    Without --reward_funcs: those of the other evaluation, else those that the run measured, in its order.
 
     Raises:
         ValueError: an unknown reward, arguments for one that is not there, or two of one name.
     """
-    from diffalign.rewards import registry
+    from diffalign.rewards import prepare
 
-    given = read("reward_kwargs", args.reward_kwargs) if args.reward_kwargs else {}
-    specs = args.reward_funcs or _measured(before) or list(REWARDS)
-    if not isinstance(given, dict) or set(given) - set(specs):
+    config = {} if trained is None else trained.config
+    of_run = [*(config.get("eval_rewards") or []), *(config.get("reward_funcs") or [])]
+    specs = args.reward_funcs or _measured(before) or list(dict.fromkeys(of_run)) or REWARDS
+    arguments = reward_arguments(args.reward_kwargs)
+    if set(arguments) - set(specs):
         raise ValueError(f"--reward_kwargs {args.reward_kwargs} must map names out of {specs} to arguments")
-    made = [registry.get(spec, **given.get(spec, {})) for spec in specs]
-    rewards = {reward.name: reward for reward in made}
-    if len(rewards) < len(made):
-        raise ValueError(f"two rewards share one name: {', '.join(reward.name for reward in made)}")
-    return rewards
+    if args.reward_funcs is None and specs is not REWARDS and trained is not None and before is None:
+        print(f"from {trained.source}: reward_funcs {' '.join(specs)}", flush=True)
+    return prepare(specs, {**(config.get("reward_kwargs") or {}), **arguments})
 
 
 def _measured(before: dict[str, Any] | None) -> list[str]:
@@ -121,77 +197,21 @@ def _measured(before: dict[str, Any] | None) -> list[str]:
     return names
 
 
-def read_evaluation(name: str) -> dict[str, Any]:
-    """Content of an evaluation file.
-
-    Raises:
-        ValueError: not JSON, or no evaluation.
-        FileNotFoundError: no such file.
-    """
-    try:
-        content = json.loads(Path(name).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{name} is not JSON: {error}") from error
-    if not isinstance(content, dict) or "prompts" not in content:
-        raise ValueError(f"{name} is no evaluation: it has no prompts (a run writes evaluation/before.json)")
-    return content
-
-
-def write_evaluation(evaluation: dict[str, Any], path: Path) -> None:
-    """Writes an evaluation as JSON; a score that could not be had becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_finite(evaluation), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def scores_table(evaluation: dict[str, Any]) -> str:
-    """Overall and per task at each guidance scale; the best one is starred."""
-    guidance, best = evaluation["guidance"], str(float(evaluation["best_guidance"]))
-    heads = [f"g = {float(scale):g}{'*' if scale == best else ''}" for scale in guidance]
-    tasks = dict.fromkeys(task for one in guidance.values() for task in one["tasks"])
-    rows = [["overall", *(_number(one["overall"]) for one in guidance.values())]]
-    rows += [[task, *(_number(one["tasks"].get(task)) for one in guidance.values())] for task in tasks]
-    prompts, images = len(evaluation["prompts"]), evaluation["images_per_prompt"]
-    few = evaluation.get("images_per_scale", images)
-    starred = "* best guidance scale" + (f", {prompts * images} images" if few < images else "")
-    caption = f"{evaluation['suite']}, {prompts * few} images a column, {evaluation['num_inference_steps']} steps"
-    return f"{table(['task', *heads], rows)}\n{caption}; {starred}"
-
-
-def gains(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Per task and per further reward the gain with its interval, then the headline."""
-    from diffalign.report import compare, headline
-
-    result = compare(before, after)
-    entries = {**result["tasks"], **{f"reward {name}": one for name, one in result["rewards"].items()}}
-    rows = [
-        [name, *(_number(one[key]) for key in ("before", "after")), f"{one['gain']:+.3f}", _interval(one)]
-        for name, one in entries.items()
-    ]
-    return f"\n{table(['', 'before', 'after', 'gain', '95% CI'], rows)}\n{headline(result)}"
-
-
 def _evaluate(
-    args: argparse.Namespace, lora: str | None, records: list[Record], rewards: dict[str, Any], protocol: dict[str, Any]
+    policy: Adapter, args: argparse.Namespace, records: list[Record], rewards: dict[str, Reward]
 ) -> dict[str, Any]:
     from diffalign.trainers.evaluation import evaluate_policy
 
-    policy = load_model(args, lora=lora)
-    options = {**protocol, "batch_size": args.batch_size, "negative_prompt": args.negative_prompt}
-    return evaluate_policy(policy, records, rewards, **options)
+    options = {key: getattr(args, key) for key in PROTOCOL}
+    found = evaluate_policy(policy, records, rewards, **options, batch_size=args.batch_size)
+    return found | {"model": args.model or MODEL, "negative_prompt": args.negative_prompt}
 
 
-def _interval(entry: dict[str, float]) -> str:
-    return f"[{entry['low']:+.3f}, {entry['high']:+.3f}]"
+def _probe(policy: Adapter, records: list[Record], args: argparse.Namespace) -> Tensor:
+    """A few images (n, 3, H, W) as 8-bit numbers, the same prompts and seeds for every policy."""
+    import torch
 
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def _finite(value: Any) -> Any:
-    """The same JSON value with null where a number is not finite."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    samples = plan_samples(records[:PROBES], 1, args.seed)
+    options = {"num_inference_steps": args.num_inference_steps, "negative_prompt": args.negative_prompt}
+    images = drawn_images(policy, samples, guidance_scale=args.guidance_scales[0], progress=False, **options)
+    return (torch.stack([image for _, image in images]) * 255).round().byte()

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 CAPTIONS = "metadata.jsonl"
 SAMPLES, SHEET = "samples", "grid.png"
 """GenEval's names: the folder of one prompt's images beside its `metadata.jsonl`, and the sheet of them."""
+MANIFEST = "generate.json"
+"""What `diffalign generate` calls the list of its own files."""
 TEXTS = ("prompt", "text", "caption")
 """Keys of a caption in `metadata.jsonl`; the first one that is there counts."""
 
@@ -98,7 +100,7 @@ class _Found:
         self._other(*(name for name in texts if posixpath.splitext(name)[0] not in stems))
 
     def _add(self, path: Path, name: str, texts: list[str]) -> None:
-        if path.name.startswith("."):
+        if path.name.startswith(".") or path.name == MANIFEST:
             return
         if path.name == CAPTIONS:
             self.captions[posixpath.dirname(name)] = path

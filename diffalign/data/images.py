@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
+
+if TYPE_CHECKING:  # a folder is listed without them
+    from torch import Tensor
 
 FORMATS = frozenset("AVIF BMP DIB GIF JPEG JPEG2000 PNG PPM QOI TGA TIFF WEBP".split())
 """Formats of photographs and renderings that Pillow reads; of moving images the first frame is taken."""
@@ -53,6 +53,9 @@ def read_image(path: str | Path) -> Tensor:
 
 def _colour(picture: Image.Image) -> Tensor:
     """An 8-bit picture of any mode, on white."""
+    import numpy as np
+    import torch
+
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -62,6 +65,9 @@ def _colour(picture: Image.Image) -> Tensor:
 
 def _grey(picture: Image.Image, white: float, inverted: bool) -> Tensor:
     """A picture of one deep channel; `white` is its largest value."""
+    import numpy as np
+    import torch
+
     pixels = np.asarray(picture).astype(np.float64)
     values = torch.from_numpy(pixels / white).float()
     if not values.isfinite().all() or values.min() < 0 or values.max() > 1:

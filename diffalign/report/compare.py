@@ -9,12 +9,12 @@ from typing import Any
 from diffalign.evaluation.bootstrap import Interval, paired_bootstrap
 from diffalign.report.numbers import digits_for, gain_text, score
 
-__all__ = ["compare", "headline"]
+__all__ = ["check_comparable", "compare", "headline", "subset_text"]
 
 Line = dict[str, Any]
 LEVEL = 0.95
 
-# Both models must have been asked the same question; each key with what a difference in it would do.
+# What has to be equal in both evaluations, and what would be compared where it is not.
 SAME = {
     "suite": "scores of two suites",
     "num_inference_steps": "two step counts",
@@ -37,12 +37,13 @@ def compare(before: dict[str, Any], after: dict[str, Any], *, draws: int = 2000,
     Returns:
         Content of `evaluation/comparison.json`: `overall`, `tasks` and `rewards` (by name), each entry with `before`,
         `after`, `gain`, `low`, `high` and `prompts` (number of lines used); `guidance` with both best scales; `level`,
-        `draws`, `seed`, `suite`, `images_per_prompt`, `num_inference_steps`, and `dropped`, lines without a score.
+        `draws`, `seed`, `suite`, `images_per_prompt`, `num_inference_steps`; `prompts` and `prompts_available`, lines
+        evaluated and lines of the whole file (None: unknown); and `dropped`, lines without a score.
 
     Raises:
         ValueError: If the two files do not describe the same prompts, noises, steps and images per prompt.
     """
-    _check_same(before, after)
+    check_comparable(before, after)
     lines = list(zip(before["prompts"], after["prompts"], strict=True))
     kept = _scored(lines, "score")
     if not kept:
@@ -57,6 +58,8 @@ def compare(before: dict[str, Any], after: dict[str, Any], *, draws: int = 2000,
         "guidance": {"before": before.get("best_guidance"), "after": after.get("best_guidance")},
         "num_inference_steps": before.get("num_inference_steps"),
         "images_per_prompt": before.get("images_per_prompt"),
+        "prompts": len(lines),
+        "prompts_available": after.get("prompts_available", before.get("prompts_available")),
         "dropped": len(lines) - len(kept),
         "level": LEVEL,
         "draws": draws,
@@ -65,15 +68,31 @@ def compare(before: dict[str, Any], after: dict[str, Any], *, draws: int = 2000,
 
 
 def headline(comparison: dict[str, Any]) -> str:
-    """The one line of a run: `overall 0.46 -> 0.56 (+0.10, 95% CI [0.06, 0.14])`."""
+    """The one line of a run: `overall 0.46 -> 0.56 (+0.10, 95% CI [0.06, 0.14])`, with the subset where it is one."""
     entry = comparison["overall"]
     digits = digits_for(entry["low"], entry["high"])
     gain = gain_text(entry["gain"], entry["low"], entry["high"], comparison.get("level", 0.95), digits)
-    return f"overall {score(entry['before'], digits)} -> {score(entry['after'], digits)} ({gain})"
+    subset = subset_text(comparison.get("prompts"), comparison.get("prompts_available"))
+    return f"overall{subset} {score(entry['before'], digits)} -> {score(entry['after'], digits)} ({gain})"
 
 
-def _check_same(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Refuse a comparison in which anything but the weights and the guidance scale differs."""
+def subset_text(used: int | None, available: int | None) -> str:
+    """` of 12 of 553 prompts` where fewer than all were used, else the empty string."""
+    return (
+        f" of {used} of {available} prompts" if used is not None and available is not None and used < available else ""
+    )
+
+
+def check_comparable(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Refuse a comparison in which anything but the weights and the guidance scale differs.
+
+    Args:
+        before: an evaluation; scores in it are not looked at.
+        after: another one.
+
+    Raises:
+        ValueError: prompts, seeds, steps, suite or images per prompt differ.
+    """
     for key, meaning in SAME.items():
         if before.get(key) != after.get(key):
             raise ValueError(f"before and after differ in {key}, so this would compare {meaning}: evaluate both again")

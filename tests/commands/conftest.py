@@ -52,3 +52,29 @@ def tiny_lora(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         for parameter in trainable_parameters(policy):
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
     return save_trained(policy, tmp_path_factory.mktemp("loras") / "lora")
+
+
+def train(folder: Path, model: Path, *words: str) -> Path:
+    """A run of two updates on the tiny model, with a checkpoint after each."""
+    keys = (
+        "--num_inference_steps 3 --guidance_scale 3 --num_generations 2 --prompts_per_rollout 2 --learning_rate 0.05 "
+        "--updates_per_rollout 1 --max_train_steps 2 --checkpointing_steps 1 --lora_r 2 --lora_alpha 16 --epsilon 1 "
+        "--preflight false --max_train_samples 2 --max_eval_samples 3 --eval_guidance_scales 1 3 --reward_funcs jpeg "
+        "--eval_images_per_prompt 2 --eval_num_inference_steps 2"
+    )
+    status = main(["train", "--model", str(model), "--output_dir", str(folder), *keys.split(), *words])
+    assert status == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lora_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished LoRA run on `tiny_model`."""
+    return train(tmp_path_factory.mktemp("runs") / "lora", tiny_model, "--negative_prompt", "blue square")
+
+
+@pytest.fixture(scope="session")
+def full_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run of full fine-tuning on `tiny_model`."""
+    words = ("--lora_r", "0", "--ema_decay", "0.5", "--learning_rate", "0.005")
+    return train(tmp_path_factory.mktemp("runs") / "full", tiny_model, *words)

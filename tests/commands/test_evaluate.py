@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diffalign import shapes
-from diffalign.commands.evaluate import gains, read_evaluation, scores_table, write_evaluation
+from diffalign.commands._evaluations import gains, read_evaluation, scores_table, write_evaluation
 from diffalign.report import compare, headline
 from diffalign.rewards import registry
 from diffalign.sampling import make_plan, ode, rollout
@@ -125,13 +125,17 @@ def test_a_score_that_could_not_be_had_is_null_in_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--baseline"], "name the LoRA by --lora"),
+        (["--baseline"], "name the LoRA by --lora, or the run"),
         (["--baseline", "--against", "x.json"], "not allowed with"),
         (["--against", "nowhere.json"], "No such file or directory: nowhere.json"),
         (["--reward_funcs", "shape"], "did you mean `shapes`"),
-        (["--reward_funcs", "shapes", "shapes"], "share one name"),
+        (["--reward_funcs", "shapes", "shapes"], "two rewards are called"),
         (["--reward_funcs", "shapes", "--reward_kwargs", "{jpeg: {}}"], "must map names out of"),
-        (["--guidance_scales", "high"], "invalid float value: 'high'"),
+        (["--guidance_scales", "high"], "'high' is not a finite number"),
+        (["--device", "cuda:7"], "--device cuda:7 is not here"),
+        (["--output", "."], "--output . is a folder"),
+        (["--output", "/dev/null/e.json"], "/dev/null is a file, not a folder"),
+        (["--reward_kwargs", "{a"], "is not valid YAML"),
         (["--prompts", "shapes:test"], "no split 'test'"),
     ],
 )
@@ -159,3 +163,26 @@ def test_evaluations_of_other_noise_are_not_compared(evaluate, tmp_path):
     write_evaluation(evaluation(0.5, suite="shapes_strict"), tmp_path / "e.json")
     outcome = evaluate(*FAST, "--reward_funcs", "shapes_strict", "--against", tmp_path / "e.json")
     assert outcome.status == 2 and "before and after differ in num_inference_steps" in outcome.err
+    assert "image/s" not in outcome.err, "refused before an image was drawn"
+
+
+def test_a_subset_is_called_one(evaluate, tmp_path):
+    total = len(shapes.prompts("heldout"))
+    outcome = evaluate(*FAST, "--output", tmp_path / "e.json")
+    assert f"overall of 3 of {total} prompts" in outcome.out
+    again = evaluate(*FAST, "--against", tmp_path / "e.json")
+    assert again.out.splitlines()[-1].startswith(f"overall of 3 of {total} prompts 0.0")
+    (tmp_path / "p.txt").write_text("a photo of a red circle\n")
+    words = ("--prompts", tmp_path / "p.txt", "--images_per_prompt", "1", "--num_inference_steps", "1")
+    outcome = evaluate(*words, "--guidance_scales", "1", "--reward_funcs", "jpeg")
+    assert "overall  " in outcome.out and " of 1 " not in outcome.out
+
+
+def test_an_evaluation_is_rescued_when_its_place_is_taken_in_the_end(evaluate, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "place" / "e.json"
+    body = f"import os; os.makedirs({str(place)!r}, exist_ok=True)"
+    (tmp_path / "mine.py").write_text(f"def f(images, prompts, metadata):\n    {body}\n    return images[:, 0, 0, 0]\n")
+    outcome = evaluate(*FAST, "--reward_funcs", tmp_path / "mine.py:f", "--output", place)
+    assert outcome.status == 0 and f"the result is in {tmp_path / 'e.json'}" in outcome.err
+    assert len(read_evaluation(str(tmp_path / "e.json"))["prompts"]) == 3

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,9 @@ import torch
 from PIL import Image
 
 from diffalign import shapes
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -176,6 +183,22 @@ def test_what_generate_wrote_is_scored_with_its_own_prompts(diffalign, tiny_mode
     assert [row["file"] for row in rows] == [f"0000{i}/samples/000{j}.png" for i in range(2) for j in range(2)]
     assert [row["prompt"] for row in rows[::2]] == [line["prompt"] for line in shapes.prompts("train")[:2]]
     assert rows[0]["metadata"]["include"]
+
+
+def test_a_folder_of_any_alphabet_is_scored_under_an_ascii_locale(folder, tmp_path):
+    """The locale without UTF-8 mode: what a bare container or a cron job may have."""
+    ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    images = folder.rename(tmp_path / "\u00e9t\u00e9")
+    (images / "0.png").rename(images / "\u00e9.png")
+    (images / "metadata.jsonl").write_text('{"file_name": "\u00e9.png", "prompt": "caf\u00e9"}', encoding="utf-8")
+    words = ["--reward_funcs", "jpeg", "--without_prompts", "--output", str(tmp_path / "\u00e9.csv")]
+    done = subprocess.run(
+        [sys.executable, "-m", "diffalign", "rewards", "score", str(images), *words],
+        cwd=ROOT, env=os.environ | ascii_only, capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = list(csv.DictReader((tmp_path / "\u00e9.csv").open(encoding="utf-8")))
+    assert (rows[-1]["file"], rows[-1]["prompt"]) == ("\u00e9.png", "caf\u00e9")
 
 
 def test_parquet_without_its_library_says_how_to_get_it(diffalign, folder, monkeypatch):
