@@ -16,7 +16,6 @@ from PIL import Image
 
 from diffalign import shapes
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
