@@ -155,8 +155,8 @@ class Adapter(Policy, ABC):
             scale: guidance scale w of ``uncond + w (cond - uncond)``.
             negative_prompt: text of the unconditional branch.
         """
-        found: dict[str, Any] = {"guidance_scale": scale}
-        if negative_prompt:
+        found: dict[str, Any] = {"guidance_scale": scale if self._guides else self.embedded_guidance}
+        if negative_prompt and self.needs_negative(scale):
             found["negative_prompt"] = negative_prompt
         return found | self._size_arguments() | self._length_arguments()
 
@@ -192,11 +192,11 @@ class Adapter(Policy, ABC):
         return from_scheduler(self._scheduler(num_inference_steps))
 
     def own_dynamics(self, num_inference_steps: int) -> Dynamics:
-        """The steps of the pipeline's scheduler; where no table has them (warned of at loading), the closest table."""
+        """The steps of a plain call of the pipeline, or the closest table where none has them (warned of at loading)."""
         scheduler = self._scheduler(num_inference_steps)
         schedule = from_scheduler(scheduler)
         closest = dpmpp2m if "Multistep" in type(scheduler).__name__ else ode
-        return dynamics_of(scheduler, schedule) or closest(schedule)
+        return dynamics_of(scheduler, schedule, self._call_default("eta")) or closest(schedule)
 
     def encode(self, prompts: Sequence[str], *, negative: bool = False) -> Cond:
         """Encoded prompts, one row each.
@@ -274,6 +274,19 @@ class Adapter(Policy, ABC):
             latents = encoded.latent  # AutoencoderDC is deterministic
         return self._normalised(latents).to(self.dtype)
 
+    def needs_negative(self, scale: float) -> bool:
+        """True above 1, as in diffusers.
+
+        Raises:
+            ValueError: a scale above 1 on a model without an unconditional branch.
+        """
+        if scale > 1 and not self._guides:
+            raise ValueError(
+                f"guidance scale {scale:g}: this model has no unconditional branch (its embedded_guidance is "
+                f"{self.embedded_guidance}): use guidance scale 1"
+            )
+        return scale > 1
+
     def guidance_rows(self, x: Tensor) -> Tensor:
         """(B,) fp32 embedded guidance, the network's input."""
         return torch.full((len(x),), float(self.embedded_guidance or 0), dtype=torch.float32, device=x.device)
@@ -288,6 +301,11 @@ class Adapter(Policy, ABC):
     def _embeds_guidance(self) -> bool:
         """The network takes a guidance scale as an input."""
         return bool(self.denoiser.config.get("guidance_embeds") or self.denoiser.config.get("time_cond_proj_dim"))
+
+    @property
+    def _guides(self) -> bool:
+        """The pipeline has classifier-free guidance; most that embed guidance have not."""
+        return not self._embeds_guidance
 
     def _call_default(self, name: str) -> Any:
         """Default of an argument of the pipeline's call, None where it has none."""

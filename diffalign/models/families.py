@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from inspect import Parameter, signature
 from pkgutil import iter_modules
 from typing import Any
 
@@ -52,4 +53,16 @@ def adapt(pipeline: Any, *, resolution: int | None = None, **options: Any) -> Ad
         )
     if resolution is not None:
         options = {"height": resolution, "width": resolution} | options
+    unknown = sorted(set(options) - _options(known[name]))
+    if unknown:
+        valid = _options(known[name])
+        raise ValueError(
+            f"{name} has no option {unknown[0]}{nearest(unknown[0], valid)} (valid: {', '.join(sorted(valid))})"
+        )
     return known[name](pipeline, **options)
+
+
+def _options(kind: type[Adapter]) -> set[str]:
+    """Keyword arguments of an adapter and of the classes that it passes further ones on to."""
+    parameters = [p for cls in kind.__mro__ if "__init__" in vars(cls) for p in signature(cls).parameters.values()]
+    return {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -27,3 +29,15 @@ def grid_ids(height: int, width: int, *, first: float = 0.0, device: torch.devic
     ids[..., 1] += torch.arange(height, device=device)[:, None]
     ids[..., 2] += torch.arange(width, device=device)[None]
     return ids.reshape(height * width, 3)
+
+
+def linear_sigmas(num_steps: int) -> list[float]:
+    """Flow levels 1 to 1 / n that most pipelines pass to their scheduler, which shifts them once."""
+    return torch.linspace(1, 1 / num_steps, num_steps, dtype=torch.float64).tolist()  # type: ignore[no-any-return]
+
+
+def channel_statistics(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean, std) per channel of a VAE's latents, shaped to broadcast over (B, C, ...); (0, 1) where it has none."""
+    shape = (1, -1, *(1,) * (latents.dim() - 2))
+    mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
+    return torch.tensor(mean or [0.0]).to(latents).view(shape), torch.tensor(std or [1.0]).to(latents).view(shape)

@@ -16,6 +16,9 @@ from diffalign.sampling.schedule import Schedule, vp_schedule
 PREDICTION_NAMES = {"flow_prediction": "flow", "trigflow": "v_prediction"}
 """Prediction types of diffusers under our names; the others are the same."""
 
+TCD_ETA = 0.3
+"""Default of TCDScheduler.step."""
+
 SHORT_RUN = 15
 """Below so many steps DPM-Solver's `lower_order_final` takes the last one at first order."""
 
@@ -46,7 +49,7 @@ def from_scheduler(scheduler: Any) -> Schedule:
     return schedule
 
 
-def own_dynamics(scheduler: Any, schedule: Schedule) -> Dynamics | None:
+def own_dynamics(scheduler: Any, schedule: Schedule, eta: float | None = None) -> Dynamics | None:
     """The table that takes the same steps as the scheduler, or None when no table does.
 
     None: UniPC above order 1 or with its corrector, DPM-Solver of another kind than 2M of dpmsolver++, and sample
@@ -55,6 +58,7 @@ def own_dynamics(scheduler: Any, schedule: Schedule) -> Dynamics | None:
     Args:
         scheduler: the scheduler that the schedule was read from.
         schedule: its levels.
+        eta: noise that a pipeline's call passes on to `step` (DDIM, TCD); default the scheduler's own.
     """
     if unmatched(scheduler):
         return None
@@ -66,7 +70,9 @@ def own_dynamics(scheduler: Any, schedule: Schedule) -> Dynamics | None:
     if name == "EulerAncestralDiscreteScheduler":
         return ddim(schedule, 1.0)
     if name == "TCDScheduler":
-        return tcd(schedule, scheduler.alphas_cumprod)
+        return tcd(schedule, scheduler.alphas_cumprod, TCD_ETA if eta is None else eta)
+    if name == "DDIMScheduler" and eta:
+        return ddim(schedule, eta)
     if name == "DPMSolverMultistepScheduler" and config.solver_order == 2:
         return _dpmpp2m(config, schedule)
     return ode(schedule)
