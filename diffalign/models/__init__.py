@@ -3,13 +3,11 @@
 from diffalign.models.adapter import Adapter
 from diffalign.models.families import adapt, families
 from diffalign.models.loading import load_pipeline, load_policy, shipped_names
+from diffalign.models.lora import add_lora, has_lora, load_lora
 from diffalign.models.meter import Meter
 from diffalign.models.trainable import (
     Reference,
     WeightCopy,
-    add_lora,
-    has_lora,
-    load_lora,
     load_trainable_state,
     save_trained,
     train_all,

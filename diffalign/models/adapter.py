@@ -192,7 +192,7 @@ class Adapter(Policy, ABC):
         return from_scheduler(self._scheduler(num_inference_steps))
 
     def own_dynamics(self, num_inference_steps: int) -> Dynamics:
-        """The steps of a plain call of the pipeline, or the closest table where none has them (warned of at loading)."""
+        """The steps of a plain call of the pipeline, or the closest table where there is none (see the warning)."""
         scheduler = self._scheduler(num_inference_steps)
         schedule = from_scheduler(scheduler)
         closest = dpmpp2m if "Multistep" in type(scheduler).__name__ else ode
@@ -206,7 +206,7 @@ class Adapter(Policy, ABC):
         """
         keys = [(prompt, negative) for prompt in prompts]
         missing = [key for key in dict.fromkeys(keys) if key not in self._encoded]
-        with self._text_encoders_at_work() if missing else nullcontext():
+        with self.text_encoders_at_work() if missing else nullcontext():
             for key in missing:
                 self._encoded.put(key, self._encoded_alone(*key))
         rows = stacked([self._encoded[key] for key in keys])
@@ -215,12 +215,16 @@ class Adapter(Policy, ABC):
 
     def cache_prompts(self, prompts: Sequence[str], *, negative: bool = False) -> None:
         """Encode prompts ahead, until the cache is full; nothing stays on the device."""
-        with self._text_encoders_at_work():
+        with self.text_encoders_at_work():
             for key in ((prompt, negative) for prompt in prompts):
                 if self._encoded.full:
                     return
                 if key not in self._encoded:
                     self._encoded.put(key, self._encoded_alone(*key))
+
+    def forget_prompts(self) -> None:
+        """Drop every kept encoding: the text encoders have changed."""
+        self._encoded = PromptCache()
 
     def text_encoders(self) -> dict[str, nn.Module]:
         """The pipeline's text encoders by name."""
@@ -343,7 +347,8 @@ class Adapter(Policy, ABC):
             return self._encode_one(prompt, negative)
 
     @contextmanager
-    def _text_encoders_at_work(self) -> Iterator[None]:
+    def text_encoders_at_work(self) -> Iterator[None]:
+        """Text encoders that were released are on the device inside."""
         if not self._released:
             yield
             return

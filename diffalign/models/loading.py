@@ -10,6 +10,7 @@ import torch
 
 from diffalign.models.adapter import Adapter
 from diffalign.models.families import adapt
+from diffalign.models.files import damaged_file
 from diffalign.naming import nearest
 
 DENOISERS = ("transformer", "unet")
@@ -78,8 +79,12 @@ def load_pipeline(
         with warnings.catch_warnings():  # torch_dtype is the one name that every supported version knows
             warnings.filterwarnings("ignore", ".*torch_dtype.*", FutureWarning)
             return DiffusionPipeline.from_pretrained(source, revision=revision, variant=variant, torch_dtype=dtype)
-    except OSError as error:
-        raise ValueError(_not_found(name_or_path, error)) from error
+    except Exception as error:
+        if local.is_dir():
+            raise ValueError(_not_loaded(local, error)) from error
+        if isinstance(error, OSError):
+            raise ValueError(_not_found(name_or_path, error)) from error
+        raise
 
 
 def shipped_names() -> list[str]:
@@ -87,9 +92,20 @@ def shipped_names() -> list[str]:
     return sorted(folder.parent.name for folder in SHIPPED.glob("*/model_index.json"))
 
 
+def _not_loaded(folder: Path, error: Exception) -> str:
+    damaged = damaged_file(folder)
+    if damaged is not None:
+        return f"the model in {folder} is damaged: {damaged}; copy or download it again"
+    return f"the model in {folder} could not be loaded: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def _not_found(name: str, error: OSError) -> str:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"the model {name!r} is not a shipped checkpoint ({', '.join(shipped_names()) or 'none found'}), not a folder, "
-        f"and could not be fetched from the hub ({first}){nearest(name, shipped_names())}"
+        f"and could not be fetched from the hub ({_first_line(error)}){nearest(name, shipped_names())}"
     )

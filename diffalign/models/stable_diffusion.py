@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -20,7 +20,7 @@ class StableDiffusionAdapter(Adapter):
         options: see `Adapter`.
     """
 
-    pipelines = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline")
+    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline")
     denoiser_name = "unet"
     patch = 1
     vae_shift = False

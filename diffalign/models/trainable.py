@@ -1,4 +1,4 @@
-"""What is trained: a LoRA on the denoiser, or all of it; and the reference policy that either leaves behind."""
+"""Trained weights, a LoRA or the whole denoiser, and the policies beside them: the reference and averaged copies."""
 
 from __future__ import annotations
 
@@ -10,70 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from diffalign.models.adapter import Adapter
-
-
-def add_lora(
-    adapter: Adapter,
-    *,
-    rank: int,
-    alpha: float,
-    dropout: float = 0.0,
-    targets: Sequence[str] | None = None,
-    seed: int = 0,
-) -> None:
-    """Put a fresh LoRA on the denoiser, as its only trainable weights (fp32); B starts at 0, so nothing changes yet.
-
-    Args:
-        adapter: the model.
-        rank: LoRA rank.
-        alpha: the update is scaled by alpha / rank.
-        dropout: LoRA dropout.
-        targets: module names; default the family's attention projections.
-        seed: seed of A.
-
-    Raises:
-        ValueError: targets that match no module, or a LoRA that is there already.
-    """
-    from peft import LoraConfig
-
-    if getattr(adapter.denoiser, "peft_config", None):
-        raise ValueError("the denoiser carries a LoRA already; fuse it first, or continue it with lora_path")
-    names = list(targets or adapter.lora_targets)
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, init_lora_weights="gaussian"
-    )
-    devices = [adapter.device] if adapter.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        adapter.denoiser.add_adapter(config)
-    for parameter in trainable_parameters(adapter):
-        parameter.data = parameter.data.float()
-
-
-def load_lora(adapter: Adapter, folder: str | Path, *, trainable: bool = True) -> None:
-    """Put a saved LoRA on the denoiser; rank and alpha come from its own metadata.
-
-    Raises:
-        ValueError: no LoRA file there.
-    """
-    path = Path(folder)
-    if path.is_dir() and not (path / "pytorch_lora_weights.safetensors").is_file():
-        raise ValueError(f"{path} holds no pytorch_lora_weights.safetensors")
-    adapter.pipeline.load_lora_weights(str(path), adapter_name="default")
-    for name, parameter in adapter.denoiser.named_parameters():
-        parameter.requires_grad_(trainable and "lora_" in name)
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+from diffalign.models.files import finish_files
+from diffalign.models.lora import has_lora, save_lora, without_lora
 
 
 def train_all(adapter: Adapter) -> None:
-    """Make every weight of the denoiser trainable."""
+    """Make every weight of the denoiser trainable, in fp32: a bf16 weight does not move at usual learning rates."""
+    if adapter.denoiser.dtype in (torch.bfloat16, torch.float16):
+        adapter.cast_denoiser(torch.float32)
     adapter.denoiser.requires_grad_(True)
-
-
-def has_lora(adapter: Adapter) -> bool:
-    """True when the denoiser carries a LoRA."""
-    return bool(getattr(adapter.denoiser, "peft_config", None))
 
 
 def trainable_parameters(adapter: Adapter) -> list[nn.Parameter]:
@@ -122,11 +67,8 @@ class Reference:
     def active(self) -> Iterator[None]:
         """The reference answers inside, the trained policy after it; also when an exception passes through."""
         if has_lora(self.adapter):
-            self.adapter.denoiser.disable_adapters()
-            try:
+            with without_lora(self.adapter):
                 yield
-            finally:
-                self.adapter.denoiser.enable_adapters()
             return
         if self._copy is None:
             raise ValueError("no reference was kept: build Reference(adapter, needed=True) before training")
@@ -200,28 +142,15 @@ class WeightCopy:
 def save_trained(adapter: Adapter, folder: str | Path) -> Path:
     """Write what was trained in the form diffusers loads.
 
-    A LoRA becomes `pytorch_lora_weights.safetensors` with its metadata (alpha and rank: without them it would reload at
-    another strength), for `pipe.load_lora_weights(folder)`. Full fine-tuning writes the whole pipeline folder.
+    A LoRA becomes `pytorch_lora_weights.safetensors` with its metadata, for `pipe.load_lora_weights(folder)`; that of
+    PixArt is for peft's `PeftModel.from_pretrained(pipe.transformer, folder)`. Full fine-tuning writes the whole
+    pipeline folder.
     """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    if not has_lora(adapter):
+    if has_lora(adapter):
+        save_lora(adapter, path)
+    else:
         adapter.pipeline.save_pretrained(path, safe_serialization=True)
-        return path
-    from diffusers.utils import convert_state_dict_to_diffusers
-    from peft import get_peft_model_state_dict
-
-    layers = get_peft_model_state_dict(adapter.denoiser)
-    if adapter.denoiser_name == "unet":
-        layers = convert_state_dict_to_diffusers(layers)
-    metadata = _plain(adapter.denoiser.peft_config["default"].to_dict())
-    part = adapter.denoiser_name
-    type(adapter.pipeline).save_lora_weights(
-        str(path), **{f"{part}_lora_layers": layers, f"{part}_lora_adapter_metadata": metadata}
-    )
+        finish_files(path)
     return path
-
-
-def _plain(metadata: dict[str, object]) -> dict[str, object]:
-    """Sets become sorted lists, so that the metadata is JSON and the same in every run."""
-    return {k: sorted(v) if isinstance(v, (set, frozenset)) else v for k, v in metadata.items()}

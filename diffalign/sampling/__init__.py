@@ -35,7 +35,7 @@ from diffalign.sampling.schedule import (
     skip_tail_steps,
     vp_schedule,
 )
-from diffalign.sampling.schedulers import from_scheduler, own_dynamics, readable, shift_mu, unmatched
+from diffalign.sampling.schedulers import from_scheduler, own_dynamics, plain, readable, shift_mu, unmatched
 from diffalign.sampling.trajectory import Trajectory
 from diffalign.sampling.windows import (
     WindowSchedule,
@@ -79,6 +79,7 @@ __all__ = [
     "norm_rescaled",
     "ode",
     "own_dynamics",
+    "plain",
     "predict_at",
     "progressive_start",
     "readable",

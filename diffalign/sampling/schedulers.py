@@ -95,6 +95,26 @@ def unmatched(scheduler: Any) -> str | None:
     return None
 
 
+def plain(scheduler: Any) -> Any:
+    """A scheduler of the same class and levels without the settings that no table reproduces.
+
+    UniPC at order 1 without corrector, DPM-Solver as 2M of dpmsolver++, no clipping, no thresholding.
+    """
+    if not unmatched(scheduler):
+        return scheduler
+    config, changes = scheduler.config, {}
+    changes |= {key: False for key in ("thresholding", "clip_sample") if config.get(key)}
+    if config.get("scale_factors"):
+        changes["scale_factors"] = None
+    name = type(scheduler).__name__
+    if name == "DPMSolverMultistepScheduler":
+        order = min(config.solver_order, 2)
+        changes |= {"algorithm_type": "dpmsolver++", "solver_type": "midpoint", "solver_order": order}
+    if name == "UniPCMultistepScheduler":
+        changes |= {"solver_order": 1, "disable_corrector": list(range(config.num_train_timesteps))}
+    return type(scheduler).from_config(config, **changes)
+
+
 def readable(scheduler: Any) -> Any:
     """The scheduler itself, or, with a warning, one on the same noise table whose levels can be read.
 

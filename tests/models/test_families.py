@@ -7,6 +7,7 @@ import torch
 
 from diffalign.models import adapt, add_lora, save_trained, trainable_parameters
 from diffalign.models.families import families
+from diffalign.models.selfcheck import PipelineNoise
 from diffalign.sampling import ddim, flow_sde, make_plan, replay, rollout
 from tests.models.matrix import MATRIX
 
@@ -20,18 +21,6 @@ def adapted(pipeline, name, size=0):
     row = MATRIX[name]
     height, width = row.sizes[size]
     return adapt(pipeline, height=height, width=width, **row.options)
-
-
-class PipelineNoise:
-    """The noise that a pipeline draws from one generator per sample, x_T first."""
-
-    def __init__(self, shape, seeds):
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        for generator in self.generators:
-            torch.randn(shape, generator=generator)
-
-    def __call__(self, shape, seeds, branches, step, run_seed):
-        return torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
 
 
 def our_images(policy, steps, scale, negative=""):

@@ -16,8 +16,9 @@ import transformers as tf
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 WORDS = """a photo of red green blue circle square triangle cross and left above three two you are an assistant
-designed to generate superior images with the degree image - text alignment based on textual prompts or user describe by detailing
-color shape size texture quantity spatial relationships objects background system im_start im_end < > | : . , <| |>"""
+designed to generate superior images with the degree image - text alignment based on textual prompts or user describe
+by detailing color shape size texture quantity spatial relationships objects background system im_start im_end < > | : .
+, <| |>"""
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>", "<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|vision_start|>"]
 VOCABULARY = 96
 

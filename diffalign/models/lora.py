@@ -1,0 +1,298 @@
+"""LoRA on a denoiser: attach, switch, load, save, by what the classes offer.
+
+Most pipelines load and save LoRA themselves (diffusers' loader mixins); a few denoisers do where their pipeline does
+not (HunyuanImage); the rest have plain peft (PixArt). Diffusers and peft load the files without this package.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffalign.models.adapter import Adapter
+from diffalign.models.files import finish_files
+from diffalign.naming import nearest
+
+NAME = "default"
+"""Of the adapter, in peft's sense, that is trained."""
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+PEFT_WEIGHTS = "adapter_model.safetensors"
+
+_SUFFIX = re.compile(r"(\.lora_|\.lora\.|\.lokr_|\.alpha$|\.dora_scale$).*")
+"""What follows the module's name in the key of a LoRA file."""
+
+
+def add_lora(
+    adapter: Adapter,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float = 0.0,
+    targets: Sequence[str] | None = None,
+    seed: int = 0,
+) -> None:
+    """Put a fresh LoRA on the denoiser, as its only trainable weights (fp32); B starts at 0, so nothing changes yet.
+
+    Args:
+        adapter: the model.
+        rank: LoRA rank.
+        alpha: the update is scaled by alpha / rank.
+        dropout: LoRA dropout.
+        targets: module names, or ends of them; default the family's.
+        seed: seed of A.
+
+    Raises:
+        ValueError: a target that matches no module or one that can carry no LoRA, or a LoRA that is there already.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    if has_lora(adapter):
+        raise ValueError("the denoiser carries a LoRA already; fuse it first, or continue it with lora_path")
+    names = list(targets or adapter.lora_targets)
+    _check_targets(adapter.denoiser, names)
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, init_lora_weights="gaussian"
+    )
+    devices = [adapter.device] if adapter.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        if hasattr(adapter.denoiser, "add_adapter"):
+            adapter.denoiser.add_adapter(config)
+        else:
+            inject_adapter_in_model(config, adapter.denoiser)
+    _train_only(adapter.denoiser, trainable=True)
+
+
+def has_lora(adapter: Adapter) -> bool:
+    """True when the denoiser carries a LoRA."""
+    return bool(getattr(adapter.denoiser, "peft_config", None))
+
+
+@contextmanager
+def without_lora(adapter: Adapter) -> Iterator[None]:
+    """The denoiser predicts without its LoRA inside, and with it again after, also when an exception passes through."""
+    _switch(adapter.denoiser, on=False)
+    try:
+        yield
+    finally:
+        _switch(adapter.denoiser, on=True)
+
+
+def load_lora(adapter: Adapter, path: str | Path, *, trainable: bool = True) -> None:
+    """Put a saved LoRA on the model; rank and alpha come from its own metadata.
+
+    Layers of text encoders are put on them as well, frozen, and saved again with the LoRA.
+
+    Args:
+        adapter: the model.
+        path: folder with a LoRA file, the file itself, or a hub id.
+        trainable: the denoiser's layers go on training.
+
+    Raises:
+        ValueError: no LoRA file there, or one made for another model: names the first layer that is in one and not in
+            the other.
+    """
+    source = Path(path)
+    if source.is_dir() and not any((source / name).is_file() for name in (WEIGHTS, PEFT_WEIGHTS)):
+        raise ValueError(f"{source} holds no {WEIGHTS}")
+    if has_lora(adapter):
+        raise ValueError("the denoiser carries a LoRA already; fuse it first")
+    try:
+        with _quiet():
+            in_file = _load(adapter, source)
+    except (RuntimeError, KeyError, ValueError) as error:  # shapes of another size of model, keys of no known format
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(error).__name__)
+        raise ValueError(f"the LoRA {source} does not fit this model: {reason}") from error
+    _check_fit(adapter, source, in_file)
+    for part in _parts(adapter):
+        _train_only(getattr(adapter.pipeline, part), trainable=trainable and part == adapter.denoiser_name)
+        getattr(adapter.pipeline, part).eval()  # peft turns its dropout on
+    adapter.forget_prompts()
+
+
+def save_lora(adapter: Adapter, folder: Path) -> None:
+    """Write the LoRA with its metadata: without alpha and rank it would reload at another strength."""
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import get_peft_model_state_dict
+
+    pipeline, denoiser = adapter.pipeline, adapter.denoiser
+    if hasattr(pipeline, "save_lora_weights"):
+        arguments: dict[str, Any] = {}
+        for part in _parts(adapter):
+            model = getattr(pipeline, part)
+            layers = get_peft_model_state_dict(model)
+            if part != "transformer":
+                layers = convert_state_dict_to_diffusers(layers)
+            arguments[f"{part}_lora_layers"] = layers
+            arguments[f"{part}_lora_adapter_metadata"] = _plain(model.peft_config[NAME].to_dict())
+        type(pipeline).save_lora_weights(str(folder), **arguments)
+    elif hasattr(denoiser, "save_lora_adapter"):
+        denoiser.save_lora_adapter(str(folder), adapter_name=NAME)
+    else:
+        _save_with_peft(denoiser, folder)
+    finish_files(folder)
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+
+def _load(adapter: Adapter, source: Path) -> dict[str, set[str]]:
+    """Load by the first way that the classes offer; returns the layers in the file, by part of the pipeline."""
+    pipeline, denoiser, part = adapter.pipeline, adapter.denoiser, adapter.denoiser_name
+    if hasattr(pipeline, "load_lora_weights"):
+        found = type(pipeline).lora_state_dict(str(source))
+        state = found[0] if isinstance(found, tuple) else found
+        pipeline.load_lora_weights(str(source), adapter_name=NAME)
+        return _by_part(state)
+    if hasattr(denoiser, "load_lora_adapter"):
+        from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
+
+        weights = LORA_WEIGHT_NAME_SAFE if source.is_dir() else source.name
+        folder = source if source.is_dir() else source.parent
+        denoiser.load_lora_adapter(
+            str(folder), prefix=None, adapter_name=NAME, weight_name=weights, use_safetensors=True
+        )
+        return {part: _layers(_read(folder / weights))}
+    state = _load_with_peft(denoiser, source if source.is_dir() else source.parent)
+    return {part: _layers(state)}
+
+
+def _check_fit(adapter: Adapter, source: Path, in_file: dict[str, set[str]]) -> None:
+    """Every layer of the file is on the model, and every layer on the model was in the file."""
+    for part in [adapter.denoiser_name, *sorted(set(in_file) - {adapter.denoiser_name})]:
+        model = getattr(adapter.pipeline, part, None)
+        difference = _difference(part, model, in_file)
+        if difference:
+            if hasattr(adapter.pipeline, "unload_lora_weights"):
+                adapter.pipeline.unload_lora_weights()
+            raise ValueError(f"the LoRA {source} does not fit this model: {difference}")
+    weights = [p for name, p in adapter.denoiser.named_parameters() if "lora_B" in name]
+    if not any(bool(p.any()) for p in weights):
+        warnings.warn(f"the LoRA {source} is a fresh one: its B is zero, so it changes nothing", stacklevel=3)
+
+
+def _difference(part: str, model: Any, in_file: dict[str, set[str]]) -> str | None:
+    """The first layer that is in the file or on a part of the model, and not on the other."""
+    if model is None:
+        return f"it has layers of {part}, which this pipeline has not"
+    name, given, on_model = f"{part} ({type(model).__name__})", in_file.get(part, set()), _carrying(model)
+    if not given:
+        first = next((f"{other}.{min(layers)}" for other, layers in sorted(in_file.items()) if layers), "none")
+        return f"it has no layers of {name}; its first is {first}"
+    extra, missing = sorted(given - on_model), sorted(on_model - given)
+    if extra:
+        return f"{len(extra)} of its layers are not in {name}; the first is {extra[0]}"
+    return f"{len(missing)} layers of {name} are not in it; the first is {missing[0]}" if missing else None
+
+
+def _by_part(state: Iterable[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for key in state:
+        part, _, rest = key.partition(".")
+        found.setdefault(part, set()).update(_layers([rest]))
+    return found
+
+
+def _layers(keys: Iterable[str]) -> set[str]:
+    """Names of the modules that keys of a LoRA file belong to; CLIP's wrapper has come and gone with the versions."""
+    return {_SUFFIX.sub("", key).replace("text_model.", "") for key in keys if _SUFFIX.search(key)}
+
+
+def _carrying(model: Any) -> set[str]:
+    """Names of the modules that carry a LoRA."""
+    return set() if model is None else _layers(name for name, _ in model.named_parameters())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the lines that diffusers logs for each part of the pipeline that a file has no layers for."""
+    from diffusers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+# --- the three ways --------------------------------------------------------------------------------------------------
+
+
+def _parts(adapter: Adapter) -> list[str]:
+    """Parts of the pipeline that carry a LoRA, the denoiser first."""
+    names = [adapter.denoiser_name, *adapter.text_encoders()]
+    return [name for name in names if getattr(getattr(adapter.pipeline, name), "peft_config", None)]
+
+
+def _train_only(model: nn.Module, *, trainable: bool) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trainable and "lora_" in name)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def _switch(denoiser: Any, *, on: bool) -> None:
+    if hasattr(denoiser, "enable_adapters"):
+        denoiser.enable_adapters() if on else denoiser.disable_adapters()
+        return
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in denoiser.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.enable_adapters(on)
+
+
+def _save_with_peft(denoiser: Any, folder: Path) -> None:
+    """For `PeftModel.from_pretrained(pipe.transformer, folder)`."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    state = get_peft_model_state_dict(denoiser, adapter_name=NAME)
+    save_file({f"base_model.model.{name}": value.contiguous() for name, value in state.items()}, folder / PEFT_WEIGHTS)
+    denoiser.peft_config[NAME].save_pretrained(str(folder))
+
+
+def _load_with_peft(denoiser: Any, folder: Path) -> dict[str, Tensor]:
+    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+
+    config = LoraConfig.from_pretrained(str(folder))
+    config.inference_mode = False
+    inject_adapter_in_model(config, denoiser)
+    state = {name.removeprefix("base_model.model."): value for name, value in _read(folder / PEFT_WEIGHTS).items()}
+    set_peft_model_state_dict(denoiser, state, adapter_name=NAME)
+    return state
+
+
+def _check_targets(denoiser: nn.Module, targets: Sequence[str]) -> None:
+    """Every target is a module's name or the end of one.
+
+    Raises:
+        ValueError: those that match nothing, each with the nearest name.
+    """
+    names = [name for name, _ in denoiser.named_modules() if name]
+    ends = {".".join(name.split(".")[-depth:]) for name in names for depth in (1, 2, 3)}
+    lost = [target for target in targets if not any(n == target or n.endswith(f".{target}") for n in names)]
+    if lost:
+        hints = ", ".join(f"{target!r}{nearest(target, ends).replace('; did', ' (did')}" for target in lost)
+        raise ValueError(f"lora_target_modules that match no module of {type(denoiser).__name__}: {hints}")
+
+
+def _plain(metadata: dict[str, object]) -> dict[str, object]:
+    """Sets become sorted lists, so that the metadata is JSON and the same in every run."""
+    return {k: sorted(v) if isinstance(v, (set, frozenset)) else v for k, v in metadata.items()}
