@@ -102,7 +102,8 @@ def plain(scheduler: Any) -> Any:
     """
     if not unmatched(scheduler):
         return scheduler
-    config, changes = scheduler.config, {}
+    config = scheduler.config
+    changes: dict[str, Any] = {}
     changes |= {key: False for key in ("thresholding", "clip_sample") if config.get(key)}
     if config.get("scale_factors"):
         changes["scale_factors"] = None
