@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from diffalign.naming import nearest
 from diffalign.rewards import weights
+from diffalign.rewards.hub import cache_without_network
 from diffalign.rewards.images import Fit, Preprocess, crop_to_square, pad_to_square, resize_bytes, squash_to_square
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
@@ -86,11 +87,11 @@ class OpenClip(nn.Module):
         options: dict[str, Any] = {"pretrained_image": False, "pretrained_text": False}
         if quick_gelu:
             options["force_quick_gelu"] = True
-        with _quiet():
+        with _quiet(), nullcontext() if name.startswith(LOCAL) else cache_without_network():
             self.model = open_clip.create_model(name, load_weights=False, **options)
+            self.tokenizer = open_clip.get_tokenizer(name)
         if checkpoint is not None:
             load_checkpoint(self.model, checkpoint)
-        self.tokenizer = open_clip.get_tokenizer(name)
         self.preprocess = preprocess_from(self.model.visual.preprocess_cfg, name)
         if fit is not None:
             self.preprocess = Preprocess(self.preprocess.size, fit=fit)

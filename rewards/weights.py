@@ -1,8 +1,6 @@
-"""Published weights: where a file lies, how it is read, and what is said when it is absent or is another file.
+"""Published weights: how a file is read, and loaded all or nothing. Where it is: `diffalign.rewards.hub`.
 
-A file comes from a local copy that the user names, from the hub's cache, or from the hub itself under the hub's own
-settings (`HF_HOME`, `HF_HUB_OFFLINE`, its timeouts). Only safetensors and plain tensors are read: a checkpoint that
-holds Python objects could run code, and is refused.
+Only safetensors and plain tensors are read: a checkpoint that holds Python objects could run code, and is refused.
 """
 
 from __future__ import annotations
@@ -17,109 +15,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-TIMEOUT = 10.0
-"""Seconds that the hub may take to answer; the transfer itself has the hub's own `HF_HUB_DOWNLOAD_TIMEOUT`."""
+from diffalign.rewards.hub import (
+    MissingWeights,
+    absent,
+    cache_without_network,
+    cached,
+    locate,
+    locate_any,
+    missing_text,
+)
+
+__all__ = [
+    "MissingWeights",
+    "absent",
+    "cached",
+    "compare_keys",
+    "from_pretrained",
+    "load_model",
+    "load_strict",
+    "locate",
+    "locate_any",
+    "read",
+]
+
 SHOWN = 4
 """Differences that an error lists of each kind."""
-GITHUB = "github:"
-"""Prefix of what is published outside the hub, which is never downloaded from here."""
-
-
-class MissingWeights(ValueError):
-    """A published file is neither in the place that the user named, nor in the cache, nor to be had from the hub."""
-
-
-def cached(hub_id: str, file: str) -> Path | None:
-    """The file in the hub's cache, None where it is not. Never asks the network."""
-    from huggingface_hub import try_to_load_from_cache
-
-    if hub_id.startswith(GITHUB):
-        return None
-    found = try_to_load_from_cache(hub_id, file)
-    return Path(found) if isinstance(found, str) else None
-
-
-def absent(files: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those of `(hub id, file)` that are not in the hub's cache."""
-    return [(hub_id, file) for hub_id, file in files if cached(hub_id, file) is None]
-
-
-def locate(hub_id: str, file: str, local: str | Path | None = None, *, argument: str = "path") -> Path:
-    """Finds a published file.
-
-    Args:
-        hub_id: `owner/name` on the hub, or `github:owner/name` for what the hub does not have.
-        file: Name of the file there.
-        local: A local copy: the file, or the folder that holds it.
-        argument: What the user sets to name a local copy, for the error message.
-
-    Returns:
-        The path of the file.
-
-    Raises:
-        MissingWeights: If it is nowhere; names hub id, file, place, and how to point at a local copy.
-    """
-    if local is not None:
-        path = Path(local).expanduser()
-        path = path / file if path.is_dir() else path
-        if not path.is_file():
-            advice = _advice(hub_id, file, argument)
-            raise MissingWeights(f"{hub_id} {file} is not at {argument}={str(local)!r}: no file {path}; {advice}")
-        return path
-    found = cached(hub_id, file)
-    return found if found is not None else _download(hub_id, file, argument)
-
-
-def locate_any(hub_id: str, files: Sequence[str], local: str | Path | None = None, *, argument: str = "path") -> Path:
-    """`locate` for what is published under several names, the preferred one first; what is at hand goes before that.
-
-    Raises:
-        MissingWeights: If none of them is to be had; the message is about the first.
-    """
-    if local is not None:
-        folder = Path(local).expanduser()
-        there = next((file for file in files if (folder / file).is_file()), files[0])
-        return locate(hub_id, there, local, argument=argument)
-    failures = []
-    for file in sorted(files, key=lambda file: cached(hub_id, file) is None):
-        try:
-            return locate(hub_id, file, argument=argument)
-        except MissingWeights as error:
-            failures.append(error)
-    raise failures[0]
-
-
-def _download(hub_id: str, file: str, argument: str) -> Path:
-    """Asks the hub, which may be told to stay offline."""
-    from huggingface_hub import errors, hf_hub_download
-
-    if hub_id.startswith(GITHUB):
-        raise MissingWeights(f"{hub_id} {file} is not on the hub; {_advice(hub_id, file, argument)}")
-    network: type[Exception] = getattr(errors, "HTTPError", OSError)  # the hub client's transport changed its name
-    try:
-        return Path(hf_hub_download(hub_id, file, etag_timeout=TIMEOUT))
-    except (OSError, network) as error:
-        raise MissingWeights(missing_text(hub_id, file, argument, error)) from error
-
-
-def missing_text(hub_id: str, file: str, argument: str, error: BaseException) -> str:
-    """What to tell a user whose file could not be had: which, where it was looked for, why not, and what to do."""
-    from huggingface_hub import constants
-
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return (
-        f"{hub_id} {file} is not in the hub cache {constants.HF_HUB_CACHE}, and the hub did not give it ({reason}); "
-        f"{_advice(hub_id, file, argument)}"
-    )
-
-
-def _advice(hub_id: str, file: str, argument: str) -> str:
-    """How to get the file."""
-    if hub_id.startswith(GITHUB):
-        source = f"take it from https://github.com/{hub_id.removeprefix(GITHUB)}"
-    else:
-        source = f"fetch it once with `hf download {hub_id} {file}`"
-    return f"{source}, or point at a local copy with {argument}=/path/to/{file} (or to its folder)"
 
 
 def read(path: str | Path) -> dict[str, Tensor]:
@@ -226,7 +146,7 @@ def _some(label: str, names: Iterable[str]) -> str:
 
 
 def from_pretrained(factory: Any, source: str | Path, file: str, *, argument: str = "path", **options: Any) -> Any:
-    """`factory.from_pretrained(source)` of transformers, whose failure to find files is told as ours.
+    """`factory.from_pretrained(source)` of transformers; files that cannot be found raise the error that names them.
 
     Args:
         factory: A class of transformers: model, tokenizer, processor, configuration.
@@ -239,9 +159,11 @@ def from_pretrained(factory: Any, source: str | Path, file: str, *, argument: st
         MissingWeights: If the files are not to be had.
     """
     local = Path(source).expanduser()
-    where = str(local) if local.is_dir() else str(source)
     try:
-        return factory.from_pretrained(where, **options)
+        if local.is_dir():
+            return factory.from_pretrained(str(local), **options)
+        with cache_without_network():
+            return factory.from_pretrained(str(source), **options)
     except OSError as error:
         raise MissingWeights(missing_text(str(source), file, argument, error)) from error
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from diffalign.rewards import weights
+from diffalign.rewards import hub, weights
 
 REPO, FILE = "somebody/some-reward", "model.safetensors"
 
@@ -77,7 +77,7 @@ def test_the_hub_is_asked_with_a_timeout(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fake)
     assert weights.locate(REPO, FILE) == tmp_path / FILE
-    assert asked == {"repo": REPO, "file": FILE, "etag_timeout": weights.TIMEOUT} and 0 < weights.TIMEOUT <= 30
+    assert asked == {"repo": REPO, "file": FILE, "etag_timeout": hub.TIMEOUT} and 0 < hub.TIMEOUT <= 30
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth", "a.pt"])
