@@ -15,8 +15,8 @@ if __name__ == "rewards":
 from diffalign.rewards.base import FunctionReward, Reward, ScoringFailure
 from diffalign.rewards.combination import Combination, Combined
 from diffalign.rewards.contract import check_contract
-from diffalign.rewards.guard import GuardedReward, moved
-from diffalign.rewards.preparation import check_names, prepare
+from diffalign.rewards.guard import GuardedReward
+from diffalign.rewards.preparation import check_names, listed, prepare
 from diffalign.rewards.registry import Entry, as_reward, entries, get, names
 from diffalign.rewards.scopes import (
     AnchoredReward,
@@ -28,6 +28,7 @@ from diffalign.rewards.scopes import (
 )
 from diffalign.rewards.scorer import Pending, Scorer
 from diffalign.rewards.scoring import count_failures, score
+from diffalign.rewards.wrapped import moved
 
 __all__ = [
     "AnchoredReward",
@@ -51,6 +52,7 @@ __all__ = [
     "entries",
     "get",
     "leave_one_out",
+    "listed",
     "moved",
     "names",
     "prepare",

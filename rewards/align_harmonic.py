@@ -95,7 +95,7 @@ class AlignHarmonicReward(Reward):
 
     def _similarity(self, features: Tensor, metadata: Sequence[Metadata]) -> Tensor:
         """Mean cosine of each image with its references, `(B,)`; NaN without any."""
-        known: dict[int, Tensor] = {}
+        known: dict[tuple[int, ...], Tensor] = {}  # samples of one prompt share their reference images
         rows = []
         for feature, record in zip(features, metadata, strict=True):
             given = record.get(KEY)
@@ -105,14 +105,15 @@ class AlignHarmonicReward(Reward):
                 rows.append(feature.new_tensor(torch.nan))
                 continue
             else:
-                references = known.setdefault(id(given), self._read(given, known.get(id(given))).to(features))
+                key = (id(given),) if isinstance(given, Tensor) else tuple(map(id, given))
+                if key not in known:
+                    known[key] = self._read(given).to(features)
+                references = known[key]
             rows.append(functional.cosine_similarity(feature[None], references).mean())
         return torch.stack(rows)
 
-    def _read(self, given: Sequence[Tensor], known: Tensor | None) -> Tensor:
-        """Features `(R, D)` of reference images of any sizes, without a gradient; those that are known as they are."""
-        if known is not None:
-            return known
+    def _read(self, given: Sequence[Tensor]) -> Tensor:
+        """Features `(R, D)` of reference images of any sizes, without a gradient."""
         with torch.no_grad():
             return torch.cat([self._images(image[None].float()) for image in given])
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self, get_args
 
 import torch
 from torch import Tensor
 
+from diffalign.rewards.outputs import as_scores
+
 Scope = Literal["pointwise", "pairwise", "group"]
 Metadata = Mapping[str, Any]
 
 NEEDS = frozenset({"prompt", "metadata", "reference_images", "source_image", "group_ids"})
-"""What a reward may ask for beside the images."""
+"""Inputs that a reward may need beside the images."""
 
 
 class ScoringFailure(Exception):
@@ -25,9 +27,9 @@ class ScoringFailure(Exception):
 
 
 class Reward(Protocol):
-    """A scorer of images; higher is always better. Subclass it for the defaults, or bring the same attributes.
+    """A scorer of images. Subclass it for the defaults, or define the same attributes.
 
-    Calling contract, held by `diffalign.rewards.score`: images are not changed in place; the result has one finite
+    Calling contract, checked by `diffalign.rewards.score`: images are not changed in place; the result has one finite
     value per sample or NaN for "could not score" (never 0); the same input gives the same output; a pointwise reward
     of a sample does not depend on its neighbours in the batch. Whether gradients are tracked is the caller's choice.
 
@@ -37,6 +39,8 @@ class Reward(Protocol):
             whole groups have to be scored in one call.
         differentiable: Promises a gradient with respect to images that require one.
         range: Nominal (low, high) of the score for logs, None where it is open.
+        higher_is_better: False for a distance or a count of defects: `diffalign.rewards.get` negates such a reward and
+            its range, so that higher is better everywhere else.
         needs: Subset of `NEEDS`, for error messages and listings.
         licence: Licence of the weights, empty where there are none.
         weights: The published files that it loads, as (hub id, file); empty where there are none.
@@ -50,6 +54,7 @@ class Reward(Protocol):
     scope: Scope = "pointwise"
     differentiable: bool = False
     range: tuple[float, float] | None = None
+    higher_is_better: bool = True
     needs: frozenset[str] = frozenset()
     licence: str = ""
     weights: tuple[tuple[str, str], ...] = ()
@@ -76,7 +81,8 @@ class Reward(Protocol):
 class FunctionReward(Reward):
     """A plain function `(images, prompts, metadata) -> scores` as a reward.
 
-    The function may return a tensor `(B,)`, or a sequence of `B` numbers in which None stands for "could not score".
+    It may return what `diffalign.rewards.outputs.as_scores` reads: a tensor `(B,)`, or `B` numbers in which None stands
+    for "could not score". Attributes of `Reward` set on the function (`function.differentiable = True`) count.
     """
 
     def __init__(
@@ -84,10 +90,11 @@ class FunctionReward(Reward):
         function: Callable[..., Any],
         *,
         name: str | None = None,
-        scope: Scope = "pointwise",
-        differentiable: bool = False,
+        scope: Scope | None = None,
+        differentiable: bool | None = None,
         range: tuple[float, float] | None = None,
-        needs: frozenset[str] = frozenset(),
+        needs: Collection[str] | None = None,
+        higher_is_better: bool | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         """Wraps the function.
@@ -95,40 +102,42 @@ class FunctionReward(Reward):
         Args:
             function: Takes images `(B, 3, H, W)`, prompts and metadata by position.
             name: Name in logs; default the function's own.
-            scope: See `Reward`.
+            scope: See `Reward`; default, like that of the next four, the function's attribute, then that of `Reward`.
             differentiable: See `Reward`.
             range: See `Reward`.
             needs: See `Reward`.
+            higher_is_better: See `Reward`.
             arguments: Keyword arguments passed on at every call.
 
         Raises:
             ValueError: If the function cannot be called that way.
         """
-        self.name = name or str(getattr(function, "__name__", type(function).__name__))
-        self.scope = scope
-        self.differentiable = differentiable
-        self.range = range
-        self.needs = needs
+        given = {
+            "scope": scope, "differentiable": differentiable, "range": range, "higher_is_better": higher_is_better,
+        }  # fmt: skip
+        for key, value in given.items():
+            setattr(self, key, value if value is not None else getattr(function, key, getattr(Reward, key)))
+        self.needs = frozenset(needs if needs is not None else getattr(function, "needs", ()))
+        declared = getattr(function, "__name__", None) or getattr(function, "name", type(function).__name__)
+        self.name = name or str(declared)
         self._function = function
         self._arguments = dict(arguments or {})
         _check_callable(function, self.name, self._arguments)
 
     def __call__(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]) -> Tensor:
         """Scores images `(B, 3, H, W)`; see `Reward`."""
-        scores = self._function(images, prompts, metadata, **self._arguments)
-        if isinstance(scores, Tensor):
-            return scores
-        if not isinstance(scores, Sequence) and not hasattr(scores, "tolist"):
-            raise ValueError(
-                f"reward {self.name!r} returned {type(scores).__name__}; valid: a (B,) tensor or B numbers"
-            )
-        values = scores.tolist() if hasattr(scores, "tolist") else scores
-        values = [float("nan") if value is None else value for value in values]
-        return torch.tensor(values, dtype=torch.float32, device=images.device)
+        returned = self._function(images, prompts, metadata, **self._arguments)
+        return as_scores(self.name, returned, images.device)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Moves the weights of a callable object that has such a method."""
+        if hasattr(self._function, "to"):
+            self._function.to(device, dtype)
+        return self
 
 
 def _check_callable(function: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> None:
-    """A wrong signature is told when the reward is made, not at the end of the first roll-out."""
+    """Refuse a wrong signature when the reward is made, not after the first rollout."""
     try:
         signature = inspect.signature(function)
     except ValueError:  # a builtin without a signature can only be tried
@@ -157,5 +166,21 @@ def check_reward(reward: Any) -> Reward:
     if reward.scope not in get_args(Scope):
         raise ValueError(f"reward {reward.name!r} has scope {reward.scope!r}; valid: {', '.join(get_args(Scope))}")
     if not set(reward.needs) <= NEEDS:
-        raise ValueError(f"reward {reward.name!r} needs {sorted(reward.needs)}; valid: {', '.join(sorted(NEEDS))}")
+        raise ValueError(
+            f"reward {reward.name!r} needs {sorted(reward.needs)}; valid: a set of {', '.join(sorted(NEEDS))}"
+        )
+    for key in ("differentiable", "higher_is_better"):
+        if not isinstance(getattr(reward, key, True), bool):
+            raise ValueError(f"reward {reward.name!r} has {key} = {getattr(reward, key)!r}; valid: True, False")
+    _check_range(reward)
     return reward
+
+
+def _check_range(reward: Any) -> None:
+    """A range is None or (low, high)."""
+    try:
+        sound = reward.range is None or (len(reward.range) == 2 and float(reward.range[0]) < float(reward.range[1]))
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise ValueError(f"reward {reward.name!r} has range {reward.range!r}; valid: (low, high), or None where open")

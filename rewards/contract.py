@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffalign.rewards.base import Reward, check_reward
-from diffalign.rewards.scoring import score
+from diffalign.rewards.scoring import copied, score
 
 TOLERANCE = 1e-5
 
@@ -34,9 +34,9 @@ def check_contract(
             finite.
     """
     check_reward(reward)
-    before, records = images.clone(), [dict(record) for record in metadata]
+    before, records = images.clone(), [copied(record) for record in metadata]
     scores = _score(reward, images, prompts, metadata)
-    if not torch.equal(images, before) or [dict(record) for record in metadata] != records:
+    if not torch.equal(images, before) or [copied(record) for record in metadata] != records:
         raise ValueError(f"reward {reward.name!r} changed its inputs")
     if scores.isnan().any():
         raise ValueError(f"reward {reward.name!r} could not score images {scores.isnan().nonzero().flatten().tolist()}")
@@ -51,9 +51,16 @@ def check_contract(
     return scores
 
 
-def _score(reward: Reward, images: Tensor, prompts: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> Tensor:
-    """`(B,)` scores by the ordinary way."""
-    return score({reward.name: reward}, images, prompts, metadata)[reward.name]
+def _score(
+    reward: Reward,
+    images: Tensor,
+    prompts: Sequence[str],
+    metadata: Sequence[Mapping[str, Any]],
+    *,
+    grad: bool = False,
+) -> Tensor:
+    """`(B,)` scores as trainers get them."""
+    return score({reward.name: reward}, images, prompts, metadata, grad=grad)[reward.name]
 
 
 def _check_independence(
@@ -72,6 +79,6 @@ def _check_gradient(
     """A differentiable score has a finite gradient that is not zero everywhere."""
     leaf = images.detach().clone().requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(_score(reward, leaf, prompts, metadata).sum(), leaf)
+        (gradient,) = torch.autograd.grad(_score(reward, leaf, prompts, metadata, grad=True).sum(), leaf)
     if not gradient.isfinite().all() or not gradient.any():
         raise ValueError(f"reward {reward.name!r} declares a gradient, which is zero or not finite")

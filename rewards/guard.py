@@ -1,7 +1,7 @@
 """A reward with protection around it: batch size, device, deadline, retries, cache. Still a reward.
 
-What cannot be scored in the end is NaN for its batch alone and is told in the log; the run decides how many of those it
-bears. An exception other than `ScoringFailure` and lateness is a mistake in the wiring and passes through at once.
+What cannot be scored in the end is NaN for its batch alone and is logged; the run decides how many failures it accepts.
+An exception other than `ScoringFailure` and lateness is an error of the wiring and passes through at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -19,8 +19,9 @@ from diffalign.naming import unknown
 from diffalign.rewards.base import Metadata, Reward, ScoringFailure
 from diffalign.rewards.cache import ScoreCache, content_key
 from diffalign.rewards.deadline import Late, ThreadWorker
+from diffalign.rewards.outputs import as_scores, check_output
 from diffalign.rewards.process import ProcessWorker
-from diffalign.rewards.scoring import check_output
+from diffalign.rewards.wrapped import WrappedReward, moved
 
 logger = logging.getLogger(__name__)
 
@@ -87,16 +88,10 @@ def _check_device(reward: str, device: Any) -> None:
         raise ValueError(f"reward_options of {reward}: no device {device!r} here ({first})") from error
 
 
-def moved(reward: Reward, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
-    """Moves the weights of a reward; one that brings attributes alone may have no `to`."""
-    if hasattr(reward, "to"):
-        reward.to(device, dtype)
+class GuardedReward(WrappedReward):
+    """A reward that is called in batches, on its device, with a deadline and retries, and with a cache of scores.
 
-
-class GuardedReward(Reward):
-    """A reward that is called in batches, on its device, with a deadline, again when it fails, and not twice.
-
-    A call that has to carry a gradient goes through without deadline and cache, which could not carry it.
+    A call with a gradient goes through without deadline, retries and cache.
 
     Args:
         reward: the reward.
@@ -120,12 +115,11 @@ class GuardedReward(Reward):
         cache: ScoreCache | None = None,
         identity: str | None = None,
     ) -> None:
-        self.inner, self.options = reward, options
-        self.name, self.scope, self.range = reward.name, reward.scope, reward.range
-        self.differentiable, self.needs = reward.differentiable, reward.needs
+        super().__init__(reward)
+        self.options = options
         pointwise = reward.scope == "pointwise"
         if options.batch_size and not pointwise:
-            raise ValueError(f"reward {self.name} compares images ({reward.scope}): batch_size would part its groups")
+            raise ValueError(f"reward {self.name} compares images ({reward.scope}): batch_size would split its groups")
         self._cache = cache if pointwise and identity is not None else None
         self._identity = identity or ""
         self._thread = ThreadWorker(f"reward {self.name}")
@@ -137,16 +131,9 @@ class GuardedReward(Reward):
         if options.device is not None:
             moved(reward, options.device)
 
-    def __getattr__(self, name: str) -> Any:
-        """Anything else is the reward's own (a self-test, its licence)."""
-        if name == "inner":
-            raise AttributeError(name)
-        return getattr(self.inner, name)
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> GuardedReward:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Moves the weights, unless they have a device of their own."""
-        moved(self.inner, None if self.options.device is not None else device, dtype)
-        return self
+        return super().to(None if self.options.device is not None else device, dtype)
 
     def __call__(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]) -> Tensor:
         """Scores `(B,)` of images `(B, 3, H, W)`; see `Reward`."""
@@ -177,8 +164,9 @@ class GuardedReward(Reward):
         parts = []
         for start in range(0, max(len(images), 1), size):
             some = slice(start, start + size)
-            scores = ask(images[some], list(prompts[some]), list(metadata[some]))
-            check_output(self.name, self.inner, scores, images[some])
+            returned = ask(images[some], list(prompts[some]), list(metadata[some]))
+            scores = as_scores(self.name, returned, images.device)
+            check_output(self.name, self.differentiable, scores, images[some])
             parts.append(scores.to(images.device))
         return torch.cat(parts)
 

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from diffalign.rewards.base import Reward
+from diffalign.rewards.files import find_file, local_modules
 from diffalign.rewards.registry import entries
 
 
 def identity(spec: Any, arguments: Mapping[str, Any], reward: Reward) -> str | None:
     """A text that changes whenever the scores may, as far as can be seen from outside.
 
-    A registered name counts with its distribution's version, `file.py:function` with the file's content, arguments that
-    name files or folders on disk with size and time of change. A reward may add a `version` of its own. A reward given
-    as an object has no identity: None.
+    A registered name counts with its distribution's version, `file.py:function` with the content of the file and of the
+    modules that it imports from its own folder, arguments that name files or folders with size and time of change. A
+    reward may add a `version` of its own. A reward given as an object has no identity: None.
 
     Args:
         spec: what `diffalign.rewards.get` was given.
@@ -33,10 +34,15 @@ def identity(spec: Any, arguments: Mapping[str, Any], reward: Reward) -> str | N
     return json.dumps([*parts, str(getattr(reward, "version", ""))], sort_keys=True, default=repr)
 
 
-def _file(spec: str) -> str:
-    location, _, function = spec.rpartition(":")
-    content = Path(location).expanduser().read_bytes()
-    return f"{function} {hashlib.sha256(content).hexdigest()}"
+def _file(spec: str) -> list[Any]:
+    """The function's name, and hashes of its file and of the modules that it imports from its folder."""
+    path, function = find_file(spec)
+    helpers = {name: _hash(file) for name, file in local_modules(path).items()}
+    return [function, _hash(path), helpers]
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _entry(name: str) -> list[str]:

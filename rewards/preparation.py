@@ -15,7 +15,7 @@ from diffalign.rewards.routes import Route, RoutedReward
 
 
 def prepare(
-    sources: Sequence[Any],
+    sources: Any,
     arguments: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     options: Mapping[str, Any] | None = None,
@@ -25,7 +25,7 @@ def prepare(
     """Makes rewards; with options, a route or a cache a reward is wrapped, else it is the object itself.
 
     Args:
-        sources: what `diffalign.rewards.get` takes.
+        sources: what `diffalign.rewards.get` takes: one, or a list of them.
         arguments: keyword arguments by source, for those given as text.
         options: `GuardOptions` by source or reward name.
         routes: conditions on prompts by source or reward name; those of other rewards are left alone.
@@ -38,7 +38,7 @@ def prepare(
         ValueError: an unknown reward or option, or two rewards of one name.
     """
     out: dict[str, Reward] = {}
-    for source in sources:
+    for source in listed(sources):
         known = dict((arguments or {}).get(source, {})) if isinstance(source, str) else {}
         reward = get(source, **known)
         if reward.name in out:
@@ -56,6 +56,11 @@ def prepare(
         route = _of(reward, source, routes)
         out[reward.name] = reward if route is None else RoutedReward(reward, Route(route))
     return out
+
+
+def listed(sources: Any) -> list[Any]:
+    """One reward, or several, as a list: a name alone is not a list of letters."""
+    return list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
 
 
 def check_names(key: str, given: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from diffalign.rewards.base import Metadata, ScoringFailure
 from diffalign.rewards.deadline import Late
+from diffalign.rewards.outputs import as_scores
+from diffalign.rewards.user_code import place
 
 START_SECONDS = 120.0
 """Time that a process may take to start and to make its reward."""
@@ -98,7 +100,7 @@ def serve(pipe: Connection, spec: str, arguments: dict[str, Any]) -> None:
     try:
         reward = get(spec, **arguments)
     except Exception as error:  # the run raises it, in its own process
-        pipe.send(("error", f"{type(error).__name__}: {error}"))
+        pipe.send(("error", _told(error)))
         return
     pipe.send(("ready", None))
     while True:
@@ -108,9 +110,14 @@ def serve(pipe: Connection, spec: str, arguments: dict[str, Any]) -> None:
             return
         try:
             with torch.no_grad():
-                scores = reward(torch.from_numpy(images), prompts, metadata)
+                scores = as_scores(reward.name, reward(torch.from_numpy(images), prompts, metadata), "cpu")
             pipe.send(("scores", scores.float().cpu().numpy()))
         except ScoringFailure as failure:
             pipe.send(("failure", str(failure)))
         except Exception as error:  # as above
-            pipe.send(("error", f"{type(error).__name__}: {error}"))
+            pipe.send(("error", _told(error)))
+
+
+def _told(error: Exception) -> str:
+    """An exception as text, with its place in the user's code."""
+    return f"{type(error).__name__}: {error}{place(error.__traceback__)}"

@@ -20,6 +20,7 @@ from diffalign.naming import nearest
 from diffalign.rewards.base import FunctionReward, Reward, check_reward
 from diffalign.rewards.files import load_function
 from diffalign.rewards.scopes import PairwiseReward
+from diffalign.rewards.wrapped import LowerIsBetter
 
 GROUP = "diffalign.rewards"
 
@@ -114,15 +115,20 @@ def as_reward(source: Any, cfg: dict[str, Any] | None = None, *, label: str | No
     if hasattr(source, "compare"):
         _refuse(cfg, source)
         return PairwiseReward(source)
-    if hasattr(source, "scope"):
+    if hasattr(source, "scope") and not inspect.isroutine(source):
         _refuse(cfg, source)
-        return check_reward(source)
+        return _higher_is_better(check_reward(source))
     if callable(source):
-        return FunctionReward(source, name=label, arguments=cfg)
+        return _higher_is_better(check_reward(FunctionReward(source, name=label, arguments=cfg)))
     raise ValueError(
         f"a reward is a name, 'file.py:function' or a callable, not {type(source).__name__}; registered names: "
         f"{', '.join(names())}"
     )
+
+
+def _higher_is_better(reward: Reward) -> Reward:
+    """The reward, negated if it declares that lower is better."""
+    return reward if getattr(reward, "higher_is_better", True) else LowerIsBetter(reward)
 
 
 def _refuse(cfg: dict[str, Any], source: object) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from diffalign.rewards.base import Metadata, Reward
-from diffalign.rewards.guard import moved
+from diffalign.rewards.outputs import as_scores
+from diffalign.rewards.wrapped import WrappedReward
 
 PROMPT = "prompt"
 
@@ -44,8 +45,8 @@ class Route:
         return all(metadata.get(key) in values for key, values in self._values.items())
 
 
-class RoutedReward(Reward):
-    """A reward that is asked about the prompts of its route alone; elsewhere it is NaN.
+class RoutedReward(WrappedReward):
+    """A reward that scores the prompts of its route; for other prompts it is NaN.
 
     Args:
         reward: the reward.
@@ -53,9 +54,8 @@ class RoutedReward(Reward):
     """
 
     def __init__(self, reward: Reward, route: Route) -> None:
-        self.inner, self.route = reward, route
-        self.name, self.scope, self.range = reward.name, reward.scope, reward.range
-        self.differentiable, self.needs = reward.differentiable, reward.needs
+        super().__init__(reward)
+        self.route = route
 
     def __call__(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]) -> Tensor:
         """Scores `(B,)`, NaN outside the route."""
@@ -64,10 +64,6 @@ class RoutedReward(Reward):
         if not rows:
             return out + 0 * images.flatten(1).sum(1) if images.requires_grad else out
         where = torch.tensor(rows, device=images.device)
-        scores = self.inner(images[where], [prompts[i] for i in rows], [metadata[i] for i in rows])
+        returned = self.inner(images[where], [prompts[i] for i in rows], [metadata[i] for i in rows])
+        scores = as_scores(self.name, returned, images.device)
         return out.index_copy(0, where, scores.float().to(out.device))
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> RoutedReward:
-        """Moves the weights of the reward."""
-        moved(self.inner, device, dtype)
-        return self

@@ -1,13 +1,14 @@
-"""Scoring beside the roll-out: each reward in a thread of its own, while the next images are sampled.
+"""Scoring beside the rollout: each reward in a thread of its own, while the next images are sampled.
 
-The same calls are made whether rewards run beside the roll-out or in line with it, on the same images in the same
-batches, so the scores are the same bit for bit.
+The same calls are made whether rewards run beside the rollout or after it, on the same images in the same batches, so
+the scores are the same bit for bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from diffalign.rewards.scoring import score
 
 
 class Pending:
-    """Scores that are on their way, by reward name."""
+    """Scores that are being computed, by reward name."""
 
     def __init__(self, futures: Mapping[str, Future[Tensor]]) -> None:
         self._futures = futures
@@ -30,7 +31,7 @@ class Pending:
 
 
 class Scorer:
-    """Hands images to rewards.
+    """Submits images to rewards.
 
     Args:
         rewards: rewards by name.
@@ -43,7 +44,13 @@ class Scorer:
         self._waiting: list[Future[Tensor]] = []
 
     def submit(
-        self, names: Iterable[str], images: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]
+        self,
+        names: Iterable[str],
+        images: Tensor,
+        prompts: Sequence[str],
+        metadata: Sequence[Metadata],
+        *,
+        grad: bool = False,
     ) -> Pending:
         """Scores images by some of the rewards; returns at once.
 
@@ -54,25 +61,28 @@ class Scorer:
             images: `(B, 3, H, W)` in [0, 1].
             prompts: `B` prompts.
             metadata: `B` records.
+            grad: keep the graph of the images; the call is then made at once, in the caller's thread. See
+                `diffalign.rewards.score`.
 
         Raises:
-            Exception: what a reward raised on images handed in earlier: a mistake in the wiring ends the run now, not
-                after the roll-out. What is still queued is dropped.
+            Exception: what a reward raised on images submitted earlier: an error of the wiring ends the run now, not
+                after the rollout. What is still queued is dropped.
         """
         self._stop_at_errors()
         futures = {}
         for name in names:
-            call = self._call(name, images, list(prompts), list(metadata))
-            futures[name] = self._lanes[name].submit(call) if self._lanes else _done(call)
+            call = self._call(name, images, list(prompts), list(metadata), grad)
+            futures[name] = self._lanes[name].submit(call) if self._lanes and not grad else _done(call)
         self._waiting.extend(futures.values())
         return Pending(futures)
 
-    def _call(self, name: str, images: Tensor, prompts: list[str], metadata: list[Metadata]) -> Callable[[], Tensor]:
+    def _call(
+        self, name: str, images: Tensor, prompts: list[str], metadata: list[Metadata], grad: bool
+    ) -> Callable[[], Tensor]:
         def call() -> Tensor:
-            if images.is_cuda:
-                with torch.cuda.device(images.device):  # the current device is one per thread
-                    return score({name: self._rewards[name]}, images, prompts, metadata)[name]
-            return score({name: self._rewards[name]}, images, prompts, metadata)[name]
+            # the current device is one per thread
+            with torch.cuda.device(images.device) if images.is_cuda else nullcontext():
+                return score({name: self._rewards[name]}, images, prompts, metadata, grad=grad)[name]
 
         return call
 
@@ -84,7 +94,7 @@ class Scorer:
         self._waiting = [future for future in self._waiting if not future.done()]
 
     def drop(self) -> None:
-        """Forget what has not begun."""
+        """Cancels calls that have not begun."""
         for future in self._waiting:
             future.cancel()
         self._waiting = []
@@ -93,6 +103,5 @@ class Scorer:
 def _done(call: Callable[[], Any]) -> Future[Any]:
     """A call made at once."""
     future: Future[Any] = Future()
-    with torch.no_grad():
-        future.set_result(call())
+    future.set_result(call())
     return future

@@ -46,8 +46,8 @@ def guarded(function, **options):
     return GuardedReward(get(function), GuardOptions(**{"backoff": 0.0, **options}), **given)
 
 
-def ask(reward, images):
-    return score({"r": reward}, images, PROMPTS[: len(images)], RECORDS[: len(images)])["r"]
+def ask(reward, images, **options):
+    return score({"r": reward}, images, PROMPTS[: len(images)], RECORDS[: len(images)], **options)["r"]
 
 
 def test_a_guarded_reward_is_a_reward_with_the_same_scores(images):
@@ -105,7 +105,7 @@ def test_a_gradient_comes_through_and_is_never_remembered(images, tmp_path):
     reward.differentiable = True
     reward = GuardedReward(reward, GuardOptions(timeout=5.0), cache=ScoreCache(tmp_path), identity="x")
     leaf = images.clone().requires_grad_()
-    ask(reward, leaf).sum().backward()
+    ask(reward, leaf, grad=True).sum().backward()
     assert torch.allclose(leaf.grad, 2 * images / images[0].numel()) and not (tmp_path / "scores.sqlite").exists()
 
 
@@ -130,7 +130,7 @@ def test_a_reward_that_compares_images_is_never_remembered_nor_parted(images, tm
     records = [{"group_id": 0}] * 4
     score({"r": reward}, images, PROMPTS, records)
     assert not (tmp_path / "scores.sqlite").exists()
-    with pytest.raises(ValueError, match="part its groups"):
+    with pytest.raises(ValueError, match="split its groups"):
         GuardedReward(spread, GuardOptions(batch_size=2))
 
 
@@ -214,3 +214,13 @@ def test_settings_are_found_by_either_name_and_others_stay_unwrapped(images):
 def test_mistakes_in_options_name_the_way_out(given, message):
     with pytest.raises(ValueError, match=message):
         read_options("r", given)
+
+
+def test_one_reward_need_not_be_in_a_list(images):
+    def level(images, prompts, metadata):
+        return images.mean((1, 2, 3))
+
+    for source, name in (("jpeg", "jpeg_compressibility"), (level, "level"), (get("jpeg"), "jpeg_compressibility")):
+        assert list(prepare(source)) == list(prepare([source])) == list(prepare((source,))) == [name]
+    with pytest.raises(ValueError, match=r"a mapping .*got 'jpeg'.*prepare"):
+        score("jpeg", images, PROMPTS, RECORDS)

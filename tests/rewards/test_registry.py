@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import diffalign.rewards as rewards
 from diffalign.rewards import registry
-from diffalign.rewards.files import load_function
 
 ROOT = Path(__file__).resolve().parents[2]
 Install = Callable[..., Path]
@@ -157,9 +157,106 @@ def test_a_function_may_return_numbers_and_none(images: Tensor) -> None:
     assert scores[[0, 1, 3]].tolist() == [1.0, 0.5, 2.0] and scores[2].isnan()
 
 
-def test_a_function_that_returns_something_else_is_named(images: Tensor) -> None:
-    with pytest.raises(ValueError, match="'<lambda>' returned dict"):
-        call(rewards.get(lambda images, prompts, metadata: {}), images)
+@pytest.mark.parametrize("pack", [list, tuple, torch.tensor, np.array])
+def test_details_behind_the_scores_are_left_out_as_flow_grpo_returns_them(images: Tensor, pack: Any) -> None:
+    for details in ({}, {"words": ["a"] * 4}, None, [{}] * 4):
+        reward = rewards.get(lambda images, prompts, metadata: (pack([1.0, 2.0, 3.0, 4.0]), details))  # noqa: B023
+        assert call(reward, images).tolist() == [1, 2, 3, 4]
+    assert call(rewards.get(lambda images, prompts, metadata: (1.0, 2.0)), images[:2]).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ({"clip": [0.1] * 4, "avg": [0.2] * 4}, r"'<lambda>' returned a dict \(clip, avg\).*one function each"),
+        (({"avg": [0.2] * 4}, {}), r"returned a dict \(avg\)"),
+        (3.0, "returned float; valid"),
+        ("good", "returned str; valid"),
+        (["a", "b"], "returned list of str; valid"),
+        (np.float32(1), "returned float32; valid"),
+    ],
+)
+def test_a_function_that_returns_something_else_is_named(images: Tensor, returned: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(rewards.get(lambda images, prompts, metadata: returned), images)
+
+
+def test_tensors_one_by_one_keep_their_gradient(images: Tensor) -> None:
+    reward = rewards.get(lambda images, prompts, metadata: [image.mean() for image in images])
+    scores = call(reward, images.requires_grad_())
+    assert scores.shape == (4,) and scores.requires_grad
+
+
+def test_what_a_function_declares_counts(images: Tensor) -> None:
+    def blur(images: Tensor, prompts: Sequence[str], metadata: Sequence[Any]) -> Tensor:
+        return images.mean((1, 2, 3))
+
+    blur.differentiable, blur.range, blur.needs = True, (0.0, 2.0), ["prompt"]  # type: ignore[attr-defined]
+    reward = rewards.get(blur)
+    assert (reward.name, reward.scope, reward.differentiable) == ("blur", "pointwise", True)
+    assert reward.range == (0.0, 2.0) and reward.needs == {"prompt"}
+    blur.higher_is_better = False  # type: ignore[attr-defined]
+    lower = rewards.get(blur)
+    assert lower.name == "blur" and lower.differentiable and lower.range == (-2.0, 0.0)
+    assert torch.equal(call(lower, images), -call(reward, images))
+
+
+def test_an_object_that_declares_lower_is_better_is_negated_and_otherwise_itself(images: Tensor) -> None:
+    class Distance(rewards.Reward):
+        name, licence, higher_is_better = "distance", "MIT", False
+
+        def __init__(self) -> None:
+            self.device: Any = None
+
+        def __call__(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Any]) -> Tensor:
+            return images.mean((1, 2, 3))
+
+        def to(self, device: Any = None, dtype: Any = None) -> Distance:
+            self.device = device
+            return self
+
+    made = Distance()
+    reward = rewards.get(made)
+    assert torch.equal(call(reward, images), -images.mean((1, 2, 3)))
+    assert reward.to("meta") is reward and made.device == "meta"
+    assert (reward.licence, reward.range, reward.higher_is_better) == ("MIT", None, True)
+    assert rewards.get(reward) is reward, "not negated twice"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("range", (1.0, 0.0), r"range \(1.0, 0.0\); valid: \(low, high\)"),
+        ("range", 3, "range 3; valid"),
+        ("differentiable", "yes", "differentiable = 'yes'; valid: True, False"),
+        ("higher_is_better", 0, "higher_is_better = 0; valid"),
+        ("scope", "global", "scope 'global'"),
+        ("needs", "prompt", r"needs .*; valid: a set of .*prompt"),
+    ],
+)
+def test_a_declaration_that_makes_no_sense_is_refused(key: str, value: Any, message: str) -> None:
+    def level(images: Tensor, prompts: Sequence[str], metadata: Sequence[Any]) -> Tensor:
+        return images.mean((1, 2, 3))
+
+    setattr(level, key, value)
+    with pytest.raises(ValueError, match=message):
+        rewards.get(level)
+
+
+def test_a_callable_object_with_weights_is_moved(images: Tensor) -> None:
+    class Mine:
+        def __init__(self) -> None:
+            self.weight = torch.ones(())
+
+        def __call__(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Any]) -> Tensor:
+            return self.weight * images.mean((1, 2, 3))
+
+        def to(self, device: Any, dtype: Any) -> None:
+            self.weight = self.weight.to(dtype=dtype)
+
+    mine = Mine()
+    reward = rewards.get(mine).to(dtype=torch.float64)
+    assert reward.name == "Mine" and mine.weight.dtype == torch.float64
 
 
 @pytest.mark.parametrize("bad", [lambda images: 0, lambda: 0, lambda images, prompts, metadata, extra: 0])
@@ -208,71 +305,3 @@ def test_a_judge_of_pairs_becomes_a_pairwise_reward() -> None:
     for source in (Judge, Judge()):
         reward = rewards.get(source)
         assert reward.name == "judge" and reward.scope == "pairwise"
-
-
-USER_FILE = """
-from __future__ import annotations
-from dataclasses import dataclass
-
-def green(images, prompts, metadata, power=1):
-    return images[:, 1].mean((1, 2)) ** power
-
-@dataclass
-class Blue:
-    weight: float = 1.0
-    name = "blue"
-    scope = "pointwise"
-    differentiable = True
-    range = None
-    needs = frozenset()
-
-    def __call__(self, images, prompts, metadata):
-        return self.weight * images[:, 2].mean((1, 2))
-"""
-
-
-@pytest.fixture
-def user_file(tmp_path: Path) -> Path:
-    path = tmp_path / "my_rewards.py"
-    path.write_text(USER_FILE)
-    return path
-
-
-def test_a_function_in_a_file(user_file: Path, images: Tensor) -> None:
-    reward = rewards.get(f"{user_file}:green", power=2)
-    assert reward.name == "green"
-    assert torch.allclose(call(reward, images), images[:, 1].mean((1, 2)).square())
-
-
-def test_a_class_in_a_file(user_file: Path, images: Tensor) -> None:
-    reward = rewards.get(f"{user_file}:Blue", weight=0.5)
-    assert reward.name == "blue" and reward.differentiable
-    assert torch.allclose(call(reward, images), 0.5 * images[:, 2].mean((1, 2)))
-
-
-def test_a_relative_path_starts_at_the_working_directory(user_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(user_file.parent)
-    assert rewards.get("my_rewards.py:green").name == "green"
-
-
-def test_two_files_of_one_name_do_not_meet(user_file: Path, tmp_path: Path, images: Tensor) -> None:
-    other = tmp_path / "elsewhere" / user_file.name
-    other.parent.mkdir()
-    other.write_text("def green(images, prompts, metadata):\n    return images.new_zeros(len(images))\n")
-    first, second = rewards.get(f"{user_file}:green"), rewards.get(f"{other}:green")
-    assert call(second, images).eq(0).all() and call(first, images).gt(0).all()
-    assert load_function(f"{user_file}:green").__module__ != load_function(f"{other}:green").__module__
-
-
-def test_a_missing_file_and_a_missing_function_are_told(user_file: Path) -> None:
-    with pytest.raises(ValueError, match="there is no file .*absent.py"):
-        rewards.get("absent.py:green")
-    with pytest.raises(ValueError, match="has no 'gren'; did you mean `green`"):
-        rewards.get(f"{user_file}:gren")
-
-
-def test_an_error_inside_the_file_is_passed_on(tmp_path: Path) -> None:
-    path = tmp_path / "bad.py"
-    path.write_text("import a_library_that_is_not_there\n")
-    with pytest.raises(ModuleNotFoundError, match="a_library_that_is_not_there"):
-        rewards.get(f"{path}:f")

@@ -100,6 +100,16 @@ def test_a_mistake_is_raised_by_the_result_too(images):
         scorer.submit(["r"], images, PROMPTS, RECORDS).result()
 
 
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_with_grad_the_graph_of_the_images_is_kept(images, asynchronous):
+    reward = Recording()
+    leaf = images.clone().requires_grad_()
+    scores = Scorer({"r": reward}, asynchronous=asynchronous).submit(["r"], leaf, PROMPTS, RECORDS, grad=True).result()
+    assert reward.seen == [(threading.current_thread().name, 4, True)]
+    scores["r"].sum().backward()
+    assert torch.allclose(leaf.grad, torch.full_like(images, 1 / images[0].numel()))
+
+
 def test_images_are_let_go_of_once_they_are_scored(images):
     scorer = Scorer({"r": Recording()})
     mine = images.clone()
