@@ -1,4 +1,4 @@
-"""What a run leaves for a reader: the page, the picture grids, the model card, and the comparison before/after."""
+"""Reports of a run: the page, picture grids, the model card, and the comparison before and after training."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from diffalign.report.compare import check_comparable, compare, headline, subset
 from diffalign.report.grids import before_after, image_grid
 from diffalign.report.metrics_log import Metrics, read_metrics
 from diffalign.report.page import write_report
+from diffalign.report.side_by_side import write_side_by_side
+from diffalign.report.timeline import step_sheet
 
 __all__ = [
     "Metrics",
@@ -16,7 +18,9 @@ __all__ = [
     "headline",
     "image_grid",
     "read_metrics",
+    "step_sheet",
     "subset_text",
     "write_card",
     "write_report",
+    "write_side_by_side",
 ]

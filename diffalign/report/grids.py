@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-__all__ = ["PAD", "before_after", "image_grid", "split_grid"]
+__all__ = ["PAD", "before_after", "image_grid", "split_grid", "to_pictures"]
 
 PAD = 4  # pixels between cells and around the sheet
 LABEL_HEIGHT = 18  # pixels above a row of cells that has labels
@@ -44,7 +44,7 @@ def image_grid(
     head = LABEL_HEIGHT if labels else 0
     rows = -(-count // columns)
     sheet = Image.new("RGB", (PAD + columns * (cell[0] + PAD), PAD + rows * (cell[1] + head + PAD)), PAPER)
-    for i, picture in enumerate(_to_pictures(images)):
+    for i, picture in enumerate(to_pictures(images)):
         row, column = divmod(i, columns)
         x, y = PAD + column * (cell[0] + PAD), PAD + row * (cell[1] + head + PAD)
         if labels:
@@ -104,8 +104,8 @@ def _check(images: Tensor, columns: int, scale: int | None, labels: Sequence[str
         raise ValueError(f"{len(images)} pictures need {len(images)} labels, got {len(labels)}")
 
 
-def _to_pictures(images: Tensor) -> list[Image.Image]:
-    """8-bit pictures of `(N, 3, H, W)` floats."""
+def to_pictures(images: Tensor) -> list[Image.Image]:
+    """8-bit pictures of `(N, 3, H, W)` floats; values outside [0, 1] are clamped, NaN becomes black."""
     pixels = images.detach().float().nan_to_num(0).clamp(0, 1).mul(255).round().to(torch.uint8)
     return [Image.fromarray(one) for one in pixels.permute(0, 2, 3, 1).cpu().contiguous().numpy()]
 

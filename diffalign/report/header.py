@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffalign.report.compare import headline
+from diffalign.report.compare import headline, subset_text
 from diffalign.report.forest import verdict
 from diffalign.report.html import Markup, el
 from diffalign.report.numbers import compact, digits_for, duration, gain_text, score, typographic
@@ -16,7 +16,7 @@ __all__ = ["header", "notes"]
 VERDICTS = {
     "good": "The whole interval lies above 0.",
     "bad": "The whole interval lies below 0: the model got worse.",
-    "open": "The interval holds 0: no change is shown.",
+    "open": "The interval contains 0: no change is shown.",
 }
 
 
@@ -44,7 +44,10 @@ def _hero(run: RunFolder) -> Markup:
     scores = el("div", el("span", before, " → ", class_="from"), after, class_="scores")
     gain = gain_text(entry["gain"], entry["low"], entry["high"], run.comparison.get("level", 0.95), digits)
     kind = verdict(entry)
-    left = el("div", el("div", "overall score, held-out prompts", class_="label"), scores)
+    used, available = (run.comparison.get(key) for key in ("prompts", "prompts_available"))
+    which = subset_text(used, available).removesuffix(" prompts").removeprefix(" of ")
+    label = f"overall score, {which} held-out prompts" if which else "overall score, held-out prompts"
+    left = el("div", el("div", label, class_="label"), scores)
     right = el("div", el("div", typographic(gain), class_=f"change {kind}"), el("div", VERDICTS[kind], class_="label"))
     return el("div", left, right, class_="sheet hero", title=headline(run.comparison))
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Metrics", "read_metrics", "series"]
+__all__ = ["Metrics", "Row", "read_metrics", "series"]
 
 Row = dict[str, Any]
 Series = list[tuple[int, float]]
@@ -60,7 +60,7 @@ class Metrics:
         return {index: points for index, points in found.items() if points}
 
     def rollout_ends(self) -> Metrics:
-        """The same log with the last step of each roll-out alone, where the policy has moved furthest from it."""
+        """The same log with the last step of each rollout alone, where the policy has moved furthest from it."""
         last = {row.get("rollout", ("step", row["step"])): row for row in self.steps}
         return replace(self, steps=list(last.values()))
 
@@ -69,7 +69,7 @@ class Metrics:
         return [match.group(1) for key in self.step_keys if (match := re.fullmatch(r"reward/(.+)/mean", key))]
 
     def totals(self, prefix: str) -> dict[str, float]:
-        """Sum of `prefix/<phase>` by phase over step and evaluation rows, e.g. seconds in roll-out, training."""
+        """Sum of `prefix/<phase>` by phase over step and evaluation rows, e.g. seconds in rollout, training."""
         sums: dict[str, float] = {}
         for row in [*self.all_steps, *self.evaluations]:
             for key, value in row.items():

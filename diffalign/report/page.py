@@ -1,97 +1,85 @@
-"""`report.html`: one self-contained page on a run, written from whatever the run folder holds."""
+"""`report.html`: one self-contained page on a run, written from the files that the run folder holds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
 from diffalign.report.compare import headline
+from diffalign.report.document import section, write_page
 from diffalign.report.header import header, notes
-from diffalign.report.html import Markup, el, join
+from diffalign.report.html import Markup, el
 from diffalign.report.pictures import picture_section
-from diffalign.report.progress import held_out_panel, reward_panels, task_panel, watch_panels
+from diffalign.report.progress import (
+    held_out_panel,
+    main_scale,
+    reward_panels,
+    scale_name,
+    task_panel,
+    watch_panels,
+)
 from diffalign.report.run_folder import RunFolder, read_run
-from diffalign.report.style import READ_OUT, STYLE
 from diffalign.report.tables import backward_weight, cost_table, guidance_table, reward_table, task_table
+from diffalign.report.timeline import timeline_section
 from diffalign.report.update_panels import health_panels, step_index_panels
 
 __all__ = ["write_report"]
 
 
-def write_report(run_dir: str | Path) -> Path:
-    """Write `report.html` into a run folder, complete, unfinished or still being written.
+def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:
+    """Write the page of a run: finished, stopped, killed or still training.
 
     Args:
         run_dir: The trainer's `output_dir`. What is missing in it is named on the page.
+        path: Where the page goes. None: `report.html` in the run folder.
 
     Returns:
-        Path of the page. It replaces an earlier one in a single move, so that a reader never sees half a page.
+        Path of the page.
 
     Raises:
         ValueError: If `run_dir` is not a folder.
     """
     run = read_run(run_dir)
-    path = run.path / "report.html"
-    partial = path.with_suffix(".html.partial")
-    partial.write_text(_page(run), encoding="utf-8", errors="replace")
-    partial.replace(path)
-    return path
-
-
-def _page(run: RunFolder) -> str:
-    """The whole document."""
     title = f"{run.name}: {headline(run.comparison)}" if run.comparison else run.name
-    head = el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("title", title),
-        el("style", Markup(STYLE)),
-    )
-    main = el("main", header(run), notes(run), *_sections(run))
-    return "<!doctype html>\n" + el("html", head, el("body", main, el("script", Markup(READ_OUT))), lang="en")
+    body = [header(run), notes(run), *_sections(run)]
+    return write_page(Path(path) if path else run.path / "report.html", title, body)
 
 
 def _sections(run: RunFolder) -> list[Markup | None]:
     """All sections in reading order; one without content is left out."""
     metrics, comparison = run.metrics, run.comparison
     trained = _trained(run)
-    rewards = reward_panels(metrics, trained)
+    rewards = reward_panels(metrics, trained, _number(run.config.get("guidance_scale")))
     more = [task_panel(metrics), *rewards[1:]]
     first = [panel for panel in (held_out_panel(metrics), *rewards[:1]) if panel is not None]
     tables = [task_table(comparison)] if comparison else []
     if comparison and comparison.get("rewards"):
         tables.append(reward_table(comparison, trained))
     return [
-        _section("Progress", "What counts, beside what is trained on.", first, "grid wide"),
-        _section("More held-out measures", "A gain in one task or reward can be a loss in another.", more, "grid"),
-        _section(
+        section("Progress", "The held-out score, beside the reward that is trained on.", first, "grid wide"),
+        section("More held-out measures", "A gain in one task or reward can be a loss in another.", more, "grid"),
+        section(
             "Watchdog",
-            "What the pictures themselves look like: a reward that is gamed often shows here first.",
+            _watch_note(run),
             watch_panels(metrics),
             "grid",
         ),
-        _section("By task", _bootstrap_note(comparison), tables),
-        _section("Guidance", _guidance_note(run), [guidance_table(run)]),
-        _section("Pictures", "Held-out prompts, same starting noise before and after.", *_pictures(run)),
-        _section("Ratio and clipping", _ratio_note(run), step_index_panels(metrics), "grid"),
-        _section(
+        section("By task", _bootstrap_note(comparison), tables),
+        section("Guidance", _guidance_note(run), [guidance_table(run)]),
+        section("Pictures", "Held-out prompts, same starting noise before and after.", *_pictures(run)),
+        section(
+            "Pictures over training",
+            "Validation prompts, the same starting noise at every evaluation.",
+            *timeline_section(run),
+        ),
+        section("Ratio and clipping", _ratio_note(run), step_index_panels(metrics), "grid"),
+        section(
             "Health of the update", "When the reward does not rise, look here first.", health_panels(metrics), "grid"
         ),
-        _section("Cost", _cost_note(run), [cost_table(run)]),
-        _section("Configuration", "", [_config(run)]),
+        section("Cost", _cost_note(run), [cost_table(run)]),
+        section("Configuration", "", [_config(run)]),
     ]
-
-
-def _section(title: str, lead: str, parts: Sequence[Markup | None], grid: str | None = None) -> Markup | None:
-    """Heading, one sentence, content; None without content."""
-    content = [part for part in parts if part is not None]
-    if not content:
-        return None
-    body = el("div", *content, class_=grid) if grid else join(*content)
-    return el("section", el("h2", title), el("p", lead) if lead else None, body)
 
 
 def _pictures(run: RunFolder) -> tuple[list[Markup], str]:
@@ -107,6 +95,18 @@ def _trained(run: RunFolder) -> list[str]:
     weights = run.config.get("reward_weights") or [1.0] * len(names)
     pairs = zip_longest(names, weights[: len(names)], fillvalue=1.0)
     return [str(name) for name, weight in pairs if weight != 0 and name not in held_out]
+
+
+def _watch_note(run: RunFolder) -> str:
+    """Where the statistics come from."""
+    at = scale_name(main_scale(run.metrics)[1])
+    pictures = f"held-out pictures at {at}" if at else "held-out pictures"
+    return f"Statistics of the {pictures} themselves: reward hacking often shows here first."
+
+
+def _number(value: Any) -> float | None:
+    """A number of the configuration, None for anything else."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _bootstrap_note(comparison: dict[str, Any] | None) -> str:
@@ -135,7 +135,7 @@ def _ratio_note(run: RunFolder) -> str:
     clip = f" The clip range is {epsilon:g}." if isinstance(epsilon, int | float) else ""
     return (
         "One line per denoising step, from the first (blue, noisiest) to the last (orange), at the last update of each "
-        f"roll-out.{clip}"
+        f"rollout.{clip}"
     )
 
 

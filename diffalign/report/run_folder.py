@@ -1,4 +1,4 @@
-"""All that a run folder holds for a report, read with patience: what is missing or broken is named, never raised."""
+"""The contents of a run folder for a report: what is missing or broken is named on the page, never raised."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class RunFolder:
         after: `evaluation/after.json` or None.
         comparison: `evaluation/comparison.json`, else computed from the two above, else None.
         samples: `images/samples.json` or None.
+        validation: `images/validation.json` or None.
         missing: Sentences on what is not there.
     """
 
@@ -41,6 +42,7 @@ class RunFolder:
     after: Json | None
     comparison: Json | None
     samples: Json | None
+    validation: Json | None
     missing: list[str]
 
     @property
@@ -71,10 +73,11 @@ def read_run(run_dir: str | Path) -> RunFolder:
     before = _json(path / "evaluation/before.json", expected, "there is no score to start from")
     after = _json(path / "evaluation/after.json", expected, "the run was stopped before its last evaluation")
     samples = _json(path / "images/samples.json", expected, "no pictures were kept")
+    validation = _json(path / "images/validation.json", [], "")
     off = config.get("compare") is False and not (before or after)
     missing += ["The run was not asked to compare before and after (`compare: false`)."] if off else expected
     comparison = _comparison(path / "evaluation/comparison.json", before, after, missing)
-    return RunFolder(path, config_text, config, metrics, before, after, comparison, samples, missing)
+    return RunFolder(path, config_text, config, metrics, before, after, comparison, samples, validation, missing)
 
 
 def _text(path: Path, missing: list[str], why: str) -> str:

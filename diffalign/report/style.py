@@ -76,6 +76,9 @@ td.good { color: var(--good); } td.bad { color: var(--bad); }
 .pairs .strips { display: flex; gap: 8px; }
 .pairs .strip { flex-direction: column-reverse; gap: 2px; margin: 0; min-width: 0; }
 .pairs .strip .tag { flex: none; }
+.rows { display: grid; gap: 14px; margin-top: 12px; }
+.timeline { display: flex; flex-wrap: wrap; gap: 10px; } .timeline div { display: grid; gap: 2px; min-width: 0; }
+.timeline .tag { font-size: 12.5px; color: var(--soft); } .timeline img { max-width: 100%; height: auto; }
 details { padding: 10px 16px; margin-top: 12px; } summary { cursor: pointer; }
 pre { overflow-x: auto; font: 12.5px/1.5 ui-monospace, Consolas, monospace; margin: 8px 0 4px; }
 #readout { position: fixed; pointer-events: none; z-index: 2; white-space: pre; color: var(--paper);

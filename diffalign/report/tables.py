@@ -10,7 +10,7 @@ from diffalign.report.html import Markup, el, join
 from diffalign.report.numbers import compact, digits_for, duration, interval_text, score, signed, typographic
 from diffalign.report.run_folder import RunFolder
 
-__all__ = ["backward_weight", "cost_table", "guidance_table", "reward_table", "task_table"]
+__all__ = ["backward_weight", "cost_table", "guidance_table", "plain_table", "reward_table", "task_table"]
 
 Entry = Mapping[str, Any]
 
@@ -71,6 +71,11 @@ def cost_table(run: RunFolder) -> Markup | None:
 def backward_weight(run: RunFolder) -> int:
     """Model evaluations in one backward pass: 1 where only LoRA layers are trained, 2 where all weights are."""
     return 2 if run.config.get("lora_r") == 0 else 1
+
+
+def plain_table(titles: Sequence[str], rows: Sequence[Markup]) -> Markup:
+    """A table of rows under plain titles."""
+    return _table([el("th", title) for title in titles], rows)
 
 
 def _table(head: Sequence[Markup], rows: Sequence[Markup]) -> Markup:

@@ -32,7 +32,7 @@ HEALTH = (
 BY_INDEX = (
     Spec("Ratio − 1", "ratio/mean", "stays near 0: the update is small"),
     Spec("Ratio spread", "ratio/std", "std over images; compare with the clip range", True),
-    Spec("|Δ log-prob|", "dlogp", "mean change since the roll-out", True),
+    Spec("|Δ log-prob|", "dlogp", "mean change since the rollout", True),
     Spec("Clipped high", "clip/high", "share of images clipped from above", True),
     Spec("Clipped low", "clip/low", "share of images clipped from below", True),
 )
@@ -59,7 +59,7 @@ def health_panels(metrics: Metrics) -> list[Markup]:
 def step_index_panels(metrics: Metrics) -> list[Markup]:
     """Ratio and clip panels with one line per denoising step index, blue (first, noisiest) to orange (last).
 
-    Of each roll-out its last update is drawn: the first one has ratio 1 by construction, and all of them in one line
+    Of each rollout its last update is drawn: the first one has ratio 1 by construction, and all of them in one line
     would be a comb.
     """
     ends = metrics.rollout_ends()

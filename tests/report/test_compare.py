@@ -105,3 +105,10 @@ def test_a_narrow_interval_is_not_rounded_away():
 def test_headline(before, after, low, high, text):
     entry = {"before": before, "after": after, "gain": after - before, "low": low, "high": high}
     assert headline({"overall": entry, "level": 0.95}) == text
+
+
+def test_a_subset_is_named_in_the_headline_and_a_whole_file_is_not():
+    one, other = evaluation([0.5] * 4), evaluation([0.75] * 4)
+    assert headline(compare(one, other)).startswith("overall 0.50")
+    for total, start in ((4, "overall 0.50"), (553, "overall of 4 of 553 prompts 0.50")):
+        assert headline(compare(one, other | {"prompts_available": total})).startswith(start)
