@@ -16,8 +16,8 @@ from diffalign.rewards.base import FunctionReward, Reward, ScoringFailure
 from diffalign.rewards.combination import Combination, Combined
 from diffalign.rewards.contract import check_contract
 from diffalign.rewards.guard import GuardedReward
-from diffalign.rewards.preparation import check_names, listed, prepare
-from diffalign.rewards.registry import Entry, as_reward, entries, get, names
+from diffalign.rewards.preparation import check_names, prepare
+from diffalign.rewards.registry import Entry, as_reward, entries, get, listed, names
 from diffalign.rewards.scopes import (
     AnchoredReward,
     GroupReward,

@@ -1,13 +1,14 @@
-"""From the rewards of a roll-out to what advantages are computed from: routes, transforms, one rule, weights.
+"""How several rewards of a rollout become advantages: transforms and routes of each, then one rule with weights.
 
 Everything is named in YAML and read once, before a run:
 
     reward_funcs: [shapes, jpeg]
+    reward_weights: [0.7, 0.3]
     reward_transforms: {jpeg: [{affine: {scale: 0.5, shift: 1}}, {clamp: {low: 0, high: 1}}]}
-    reward_combination: {rule: harmonic}
+    reward_combination: {rule: weighted_sum, normalize: gdpo}
 
-The object holds settings alone. What a run carries from one roll-out to the next (running moments, multipliers) goes in
-and comes out as a `State` that JSON holds exactly.
+The object holds settings only. What a run keeps from one rollout to the next (running moments, multipliers) is passed
+in and returned as a `State`, which JSON represents exactly.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from diffalign.losses.common import Moments, as_float
 from diffalign.losses.reward_combination import weighted_sum
 from diffalign.naming import unknown
 from diffalign.rewards import multipliers
+from diffalign.rewards.registry import listed
 from diffalign.rewards.routes import Route
-from diffalign.rewards.rules import ENSEMBLES, LAGRANGIAN, RULES, SUMS
+from diffalign.rewards.rules import ENSEMBLES, LAGRANGIAN, NORMALIZATIONS, RULES, SUMS
 from diffalign.rewards.transforms import Step, check_options, read_steps, transformed
 
 State = dict[str, dict[str, Any]]
@@ -32,10 +34,10 @@ Record = Mapping[str, Any]
 
 
 class Combined(NamedTuple):
-    """What the rule made of the rewards.
+    """The result of the rule.
 
     Attributes:
-        names: the K rewards that are left: all that count, or one, `combined`.
+        names: the K rewards that are left: all that count, or the one called `combined`.
         rewards: `(K, P, G)`, fp32.
         weights: K numbers.
     """
@@ -51,15 +53,18 @@ class Combination:
     Args:
         names: reward names in order, as `Reward.name` has them.
         weights: one per reward; 0 = only logged.
-        rule: `{rule: name, option: value, ...}`; default the weighted sum.
+        rule: a name, or `{rule: name, normalize: name, option: value, ...}`; default the weighted sum, normalised
+            after summing. See `diffalign.rewards.rules`.
         transforms: reward -> list of transforms.
         routes: reward -> condition on prompts.
         aliases: other names that the user may call a reward by -> its name.
-        apart: each reward is normalised on its own before the sum, so that one that failed leaves a sample the others.
 
     Raises:
         ValueError: an unknown rule, transform, option or reward (the nearest is named), a value that cannot work, or
-            `apart` under a rule that leaves one reward.
+            a normalization of each reward under a rule that leaves one.
+
+    Attributes:
+        normalization: how advantages are computed from what the rule leaves.
     """
 
     def __init__(
@@ -67,13 +72,12 @@ class Combination:
         names: Sequence[str],
         weights: Sequence[float] | None = None,
         *,
-        rule: Mapping[str, Any] | None = None,
+        rule: str | Mapping[str, Any] | None = None,
         transforms: Mapping[str, Any] | None = None,
         routes: Mapping[str, Any] | None = None,
         aliases: Mapping[str, str] | None = None,
-        apart: bool = False,
     ) -> None:
-        self.apart = apart
+        names = listed(names)
         self._aliases = {**(aliases or {}), **{name: name for name in names}}
         given = list(weights) if weights is not None else [1.0] * len(names)
         self.weights = {name: weight for name, weight in zip(names, given, strict=True) if weight != 0}
@@ -81,7 +85,7 @@ class Combination:
             name: read_steps(name, steps) for name, steps in self._by_name("reward_transforms", transforms).items()
         }
         self.routes = {name: Route(route) for name, route in self._by_name("reward_routes", routes).items()}
-        self._read_rule(dict(rule or {}))
+        self._read_rule({"rule": rule} if isinstance(rule, str) else dict(rule or {}))
 
     def _by_name(self, key: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
         """A mapping under the rewards' own names."""
@@ -94,6 +98,15 @@ class Combination:
         self.rule = options.pop("rule", "weighted_sum")
         if self.rule not in (*RULES, LAGRANGIAN):
             raise unknown("rule in reward_combination:", self.rule, [*RULES, LAGRANGIAN])
+        normalize = options.pop("normalize", "sum")
+        if normalize not in NORMALIZATIONS:
+            raise unknown("normalize in reward_combination:", normalize, NORMALIZATIONS)
+        self.normalization = NORMALIZATIONS[normalize]
+        if self.normalization.each and self.rule not in SUMS:
+            raise ValueError(
+                f"normalize: {normalize} treats each reward alone, and the rule {self.rule} leaves one: set "
+                f"normalize: sum, or the rule to {' or '.join(SUMS)}"
+            )
         what = f"option of rule {self.rule}:"
         self.thresholds: multipliers.Thresholds | None = None
         if self.rule == LAGRANGIAN:
@@ -103,17 +116,11 @@ class Combination:
             return
         check_options(what, RULES[self.rule], options)
         self.options = options
-        if self.rule in SUMS:
-            return
-        if self.apart:
-            raise ValueError(
-                f"the rule {self.rule} leaves one reward, so none is normalised apart: set multi_objective_aggregation "
-                f"to sum_then_normalize, or the rule to {' or '.join(SUMS)}"
-            )
-        self._try()
+        if self.rule not in SUMS:
+            self._try()
 
     def _try(self) -> None:
-        """A value that can never work is told before the first roll-out."""
+        """Refuses a value that can never work before the first rollout."""
         counts = torch.tensor([*self.weights.values()])[:, None, None]
         try:
             RULES[self.rule](torch.full((len(counts), 1, 2), 0.5), counts, **self.options)
@@ -123,8 +130,8 @@ class Combination:
     @property
     def reference_samples(self) -> dict[str, int]:
         """Counted reward -> samples of the reference policy per prompt that its transforms compare with."""
-        asked = {name: max((step.samples for step in steps), default=0) for name, steps in self.transforms.items()}
-        return {name: count for name, count in asked.items() if count and name in self.weights}
+        needed = {name: max((step.samples for step in steps), default=0) for name, steps in self.transforms.items()}
+        return {name: count for name, count in needed.items() if count and name in self.weights}
 
     def routed(self, name: str, records: Sequence[Record]) -> Tensor:
         """`(P,)` bool: the prompts that a reward is for."""
@@ -132,14 +139,14 @@ class Combination:
         return torch.tensor([route is None or route(r["prompt"], r["metadata"]) for r in records], dtype=torch.bool)
 
     def check_prompts(self, records: Sequence[Record]) -> None:
-        """Refuse a route that no prompt takes, and a prompt that no route leads from.
+        """Refuse a route that matches no prompt, and a prompt without a counted reward.
 
         Raises:
             ValueError: names the reward, or the first such prompt.
         """
         for name in self.routes:
             if not self.routed(name, records).any():
-                raise ValueError(f"reward_routes: no training prompt takes the route of {name}; check key and values")
+                raise ValueError(f"reward_routes: no training prompt matches the route of {name}; check key and values")
         reached = torch.stack([self.routed(name, records) for name in self.weights]).any(0)
         if not reached.all():
             lost = records[int((~reached).nonzero()[0])]["prompt"]
@@ -148,7 +155,7 @@ class Combination:
     def usable(self, rewards: Mapping[str, Tensor], records: Sequence[Record]) -> Tensor:
         """`(P, G)` bool: the samples that can be learned from, by raw rewards `(P, G)` of the P records."""
         finite = torch.stack([rewards[name].isfinite() for name in self.weights])
-        if self.apart or self.rule in ENSEMBLES:
+        if self.normalization.each or self.rule in ENSEMBLES:
             return finite.any(0)
         return (finite | (self._counts(records) == 0)).all(0)
 
@@ -160,7 +167,7 @@ class Combination:
         references: Mapping[str, Tensor] | None = None,
         state: State | None = None,
     ) -> tuple[Combined, State]:
-        """Combines one roll-out.
+        """Combines the rewards of one rollout.
 
         Args:
             rewards: name -> `(P, G)`, NaN = could not be scored.
@@ -189,14 +196,14 @@ class Combination:
     def _ruled(
         self, rewards: Tensor, records: Sequence[Record], xi: dict[str, float]
     ) -> tuple[Combined, dict[str, float]]:
-        """The rule applied, and the multipliers for the next roll-out."""
+        """The result of the rule, and the multipliers for the next rollout."""
         names, weights = list(self.weights), list(self.weights.values())
         if self.thresholds is not None:
             means = {name: float(r[r.isfinite()].mean()) for name, r in zip(names, rewards, strict=True)}
             factors = multipliers.reward_weights(self.thresholds, xi, names)
             weights = [weight * factor for weight, factor in zip(weights, factors, strict=True)]
             xi = multipliers.stepped(self.thresholds, xi, means)
-        if self.rule in SUMS and (self.apart or not self.routes):
+        if self.rule in SUMS and (self.normalization.each or not self.routes):
             return Combined(names, rewards, weights), xi
         counts = self._counts(records, weights)
         one = weighted_sum(rewards, counts) if self.rule in SUMS else RULES[self.rule](rewards, counts, **self.options)

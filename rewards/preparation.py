@@ -10,7 +10,7 @@ from diffalign.rewards.base import Reward
 from diffalign.rewards.cache import ScoreCache
 from diffalign.rewards.guard import GuardedReward, GuardOptions, read_options
 from diffalign.rewards.identity import identity
-from diffalign.rewards.registry import get
+from diffalign.rewards.registry import get, listed
 from diffalign.rewards.routes import Route, RoutedReward
 
 
@@ -56,11 +56,6 @@ def prepare(
         route = _of(reward, source, routes)
         out[reward.name] = reward if route is None else RoutedReward(reward, Route(route))
     return out
-
-
-def listed(sources: Any) -> list[Any]:
-    """One reward, or several, as a list: a name alone is not a list of letters."""
-    return list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
 
 
 def check_names(key: str, given: Mapping[str, Any], known: Sequence[str]) -> None:

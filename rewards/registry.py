@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -156,3 +156,8 @@ def get(spec: str | Callable[..., Any] | Reward, **cfg: Any) -> Reward:
     entry = _find(spec)
     factory = metadata.EntryPoint(entry.name, entry.value, GROUP).load()
     return as_reward(_make(factory, spec, cfg))
+
+
+def listed(sources: Any) -> list[Any]:
+    """One reward, or several, as a list: a name alone is not a list of letters."""
+    return list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]

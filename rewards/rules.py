@@ -1,18 +1,19 @@
-"""Rules that make several rewards one, named in YAML: `(rewards (K, P, G), weights (K, P, 1), **options) -> (P, G)`.
+"""Rules that combine several rewards, named in YAML: `(rewards (K, P, G), weights (K, P, 1), **options) -> (P, G)`.
 
-Each is a function of `diffalign.losses` in this shape. A reward of weight 0 for a prompt is not looked at there. A
-sample that a counted reward could not score is NaN, except under the ensemble rules, whose members stand in for each
-other.
+Each is a function of `diffalign.losses` in this shape. A reward of weight 0 for a prompt is ignored there. A sample
+that a counted reward could not score is NaN, except under the ensemble rules, which use the members that could.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from diffalign.losses import multi_reward
 from diffalign.losses import reward_combination as combination
 from diffalign.losses import reward_ensembles as ensembles
 from diffalign.losses.ranking import pareto_rank
@@ -72,7 +73,40 @@ ENSEMBLES = frozenset({"ensemble_mean", "worst_case", "mean_std", "mean_var", "s
 """Rules whose rewards estimate the same thing: one that failed is left out of its sample."""
 
 LAGRANGIAN = "lagrangian"
-"""The weighted sum whose weights find themselves; see `diffalign.rewards.multipliers`."""
+"""The weighted sum with adaptive weights by Lagrange multipliers; see `diffalign.rewards.multipliers`."""
 
 SUMS = ("weighted_sum", LAGRANGIAN)
-"""Rules that keep the rewards apart until advantages are made of them."""
+"""Rules that keep the rewards separate until advantages are computed from them."""
+
+
+class Normalization(NamedTuple):
+    """When the advantages of several rewards are normalised, `normalize` in YAML.
+
+    Attributes:
+        combine: `(rewards (K, B, G), weights, advantage=...) -> (B, G)`, of `diffalign.losses.multi_reward`, where
+            `advantage` is the group advantage with the settings of the run.
+        each: Whether each reward is normalised alone, so that one that failed leaves a sample the others.
+        last: What follows the sum where each reward's advantages come from per-prompt histories; `(1, N) -> (1, N)`.
+    """
+
+    combine: Callable[..., Tensor]
+    each: bool
+    last: Callable[[Tensor], Tensor]
+
+
+def _unchanged(advantages: Tensor) -> Tensor:
+    return advantages
+
+
+def _gdpo(rewards: Tensor, weights: Sequence[float], *, advantage: Callable[..., Tensor]) -> Tensor:
+    """GDPO divides by the std of the group whatever the run's `advantage` does, as TRL does."""
+    del advantage
+    return multi_reward.gdpo_advantage(rewards, weights)
+
+
+NORMALIZATIONS = {
+    "sum": Normalization(multi_reward.advantage_of_sum, False, _unchanged),
+    "each": Normalization(multi_reward.sum_of_advantages, True, _unchanged),
+    "gdpo": Normalization(_gdpo, True, multi_reward.batch_whiten),
+}
+"""Name in YAML -> normalization: Flow-GRPO's, MixGRPO's, and GDPO's (TRL's `normalize_then_sum`)."""

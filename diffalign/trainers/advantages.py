@@ -12,14 +12,12 @@ from torch import Tensor
 
 from diffalign.config import RunConfig
 from diffalign.losses import (
-    advantage_of_sum,
     batch_std,
     group_advantage,
     group_filters,
     group_std,
     no_scale,
     running_advantage,
-    sum_of_advantages,
     zero_variance_share,
 )
 from diffalign.trainers.base import BaseTrainer
@@ -31,7 +29,6 @@ SCALES: dict[str, Callable[..., Tensor]] = {
     "batch": partial(group_advantage, scale=batch_std, eps=1e-4),
     "none": partial(group_advantage, scale=no_scale),
 }
-AGGREGATIONS = {"sum_then_normalize": advantage_of_sum, "normalize_then_sum": sum_of_advantages}
 FILTERS: dict[str, Callable[[Tensor, RunConfig], Tensor]] = {
     "varied": lambda groups, _: group_filters.variance(groups),
     "not_saturated": lambda groups, config: group_filters.not_saturated(
@@ -98,14 +95,14 @@ class AdvantageTrainer(BaseTrainer):
 
     def _grouped(self, batch: Batch, columns: dict[str, tuple[Tensor, float]]) -> Tensor:
         stacked = torch.stack([self._groups(batch, values) for values, _ in columns.values()])
-        combine = AGGREGATIONS[self.args.multi_objective_aggregation]
+        combine = self.combination.normalization.combine
         weights = [weight for _, weight in columns.values()]
         return combine(stacked, weights, advantage=SCALES[self.args.scale_rewards]).flatten()
 
     def _running(self, batch: Batch, columns: dict[str, tuple[Tensor, float]]) -> Tensor:
         """DDPO's per-prompt statistics, on the weighted sum or on each reward."""
         prompts = [str(record["prompt"]) for record in batch.spec.sample_records]
-        if self.args.multi_objective_aggregation == "sum_then_normalize":
+        if not self.combination.normalization.each:
             columns = {"sum": (torch.stack([weight * values for values, weight in columns.values()]).sum(0), 1.0)}
         total = torch.zeros(batch.spec.samples)
         for name, (values, weight) in columns.items():
@@ -118,7 +115,7 @@ class AdvantageTrainer(BaseTrainer):
             )
             self.state.history = {**self.state.history, name: history}
             total = total + weight * advantages
-        return total
+        return self.combination.normalization.last(total[None])[0]
 
     def group_numbers(self, feedback: Advantages, chunk: Tensor) -> dict[str, Any]:
         """What the log says about advantages and groups."""

@@ -20,6 +20,8 @@ from diffalign.trainers.rollout_spec import Record, RolloutSpec
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer
 
+NORMALIZE = {"sum_then_normalize": "sum", "normalize_then_sum": "each"}
+"""multi_objective_aggregation -> the same as `normalize` of reward_combination, which goes before it."""
 Columns = dict[str, tuple[Tensor, float]]
 """Reward name -> ((N,) values, weight): what advantages are made of."""
 
@@ -33,11 +35,10 @@ def combination(args: RunConfig, rewards: Mapping[str, Reward], records: list[Re
     made = registry.Combination(
         list(rewards),
         args.reward_weights,
-        rule=args.reward_combination,
+        rule={"normalize": NORMALIZE[args.multi_objective_aggregation], **args.reward_combination},
         transforms=args.reward_transforms,
         routes=args.reward_routes,
         aliases=dict(zip(args.reward_funcs, rewards, strict=True)),
-        apart=args.multi_objective_aggregation == "normalize_then_sum",
     )
     made.check_prompts(records)
     compared = [name for name in made.reference_samples if rewards[name].scope != "pointwise"]

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from diffalign.losses import group_advantage
 from diffalign.rewards.combination import Combination
 from diffalign.rewards.rules import ENSEMBLES, RULES
 
@@ -63,6 +64,29 @@ def test_a_sum_keeps_its_rewards_apart_until_advantages_are_made():
     assert torch.equal(combined.rewards.nan_to_num(9), torch.tensor([A, B]).nan_to_num(9))
 
 
+GROUPS = torch.tensor([[[1.0, 2, 3], [1, 2, 6]], [[100.0, 300, 200], [500, 100, 300]]])
+"""Two rewards of two prompts; the scale of the second hides the first in a sum."""
+
+
+@pytest.mark.parametrize(
+    ("normalize", "expected"),
+    [
+        ("sum", [[-1.0049, 0.9950, 0.0099], [0.9924, -1.0074, 0.0150]]),  # the second reward decides
+        ("each", [[-2, 1, 1], [0.2441, -1.3780, 1.1339]]),  # (r - mean) / std of the group, added
+        ("gdpo", [[-1.4709, 0.7355, 0.7355], [0.1795, -1.0134, 0.8339]]),  # that over its std of all six, 1.3597
+    ],
+)
+def test_rewards_are_normalised_after_the_sum_each_or_each_and_over_the_batch(normalize, expected):
+    made = Combination(["a", "b"], rule={"normalize": normalize}).normalization
+    found = made.combine(GROUPS, [1.0, 1.0], advantage=group_advantage)
+    assert torch.allclose(found, torch.tensor(expected), atol=2e-3)
+
+
+def test_a_rule_without_options_and_a_reward_alone_need_no_mapping_and_no_list():
+    combined = Combination("a", rule="weighted_sum")({"a": torch.tensor(A)}, RECORDS)[0]
+    assert combined.names == ["a"] and Combination(["a", "b"], rule="product").rule == "product"
+
+
 def test_a_reward_of_weight_zero_is_not_looked_at():
     found = one("product", [1, 0], given=rewards(b=[[NAN] * 3] * 2))
     assert torch.allclose(found, torch.tensor(A), equal_nan=True)
@@ -89,8 +113,9 @@ def test_a_routed_reward_counts_for_its_prompts_alone(rule):
     assert bool(combination.usable(given, RECORDS).all())
 
 
-def test_normalised_apart_a_routed_reward_is_nan_elsewhere():
-    combination = Combination(["a", "b"], routes=ROUTES, apart=True)
+@pytest.mark.parametrize("normalize", ["each", "gdpo"])
+def test_normalised_each_a_routed_reward_is_nan_elsewhere(normalize):
+    combination = Combination(["a", "b"], routes=ROUTES, rule={"normalize": normalize})
     given = rewards(a=[[0.1, 0.2, 0.9], [NAN] * 3], b=[[NAN] * 3, [0.3, NAN, 0.9]])
     assert combination(given, RECORDS)[0].rewards.shape == (2, 2, 3)
     assert combination.usable(given, RECORDS).tolist() == [[True] * 3, [True, False, True]]
@@ -107,7 +132,7 @@ def test_what_can_be_learned_from_agrees_with_what_the_rule_returns(rule):
 @pytest.mark.parametrize(
     ("routes", "message"),
     [
-        ({"a": {"tag": "texts"}}, "no training prompt takes the route of a"),
+        ({"a": {"tag": "texts"}}, "no training prompt matches the route of a"),
         ({"a": {"tag": "colors"}, "b": {"tag": "colors"}}, "1 prompts have no counted reward, first 'two dogs'"),
     ],
 )
@@ -174,7 +199,8 @@ def test_reference_samples_are_asked_for_by_counted_rewards_alone():
         ({"rule": {"rule": "mean_std"}}, "missing option of rule mean_std: coef"),
         ({"rule": {"rule": "soft_min", "temperature": 0}}, "temperature must be positive"),
         ({"rule": {"rule": "minimum", "ideal": [1, 2, 3]}}, "do not fit"),
-        ({"rule": {"rule": "product"}, "apart": True}, "set multi_objective_aggregation to sum_then_normalize"),
+        ({"rule": {"rule": "product", "normalize": "each"}}, "the rule product leaves one: set normalize: sum"),
+        ({"rule": {"normalize": "gpdo"}}, "unknown normalize in reward_combination: `gpdo`; did you mean `gdpo`"),
         ({"rule": {"rule": "lagrangian"}}, "missing option of rule lagrangian: thresholds"),
         ({"rule": {"rule": "lagrangian", "thresholds": {"a": 1, "b": 1}}}, "none for at least one"),
         ({"rule": {"rule": "lagrangian", "thresholds": {"bb": 1}}}, "unknown reward in thresholds: `bb`; did you mean"),

@@ -220,7 +220,7 @@ def test_a_shaped_run_trains(make, folder):
             {"reward_combination": {"rule": "product"}, "multi_objective_aggregation": "normalize_then_sum"},
             "leaves one",
         ),
-        ({"reward_routes": {"redness": {"tag": "texts"}}}, "no training prompt takes the route of redness"),
+        ({"reward_routes": {"redness": {"tag": "texts"}}}, "no training prompt matches the route of redness"),
         ({"reward_routes": {"redness": {"tag": "colors"}}}, "have no counted reward, first 'two blue square'"),
         ({"reward_options": {"redness": {"timout": 1}}}, "did you mean `timeout`"),
         ({"reward_options": {"redish": {}}}, "unknown reward in reward_options: `redish`; did you mean `redness`"),
