@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -24,8 +24,12 @@ __all__ = [
     "DepthEstimator",
     "Detection",
     "Detector",
+    "ImageScorer",
     "Judges",
+    "ParsedPrompt",
+    "PromptParser",
     "Similarity",
+    "Word",
     "YesProbability",
     "judge_name",
 ]
@@ -126,6 +130,41 @@ class Similarity(Protocol):
         ...
 
 
+class Word(NamedTuple):
+    """A word of a prompt.
+
+    Attributes:
+        text: as written.
+        kind: its universal part-of-speech tag: NOUN, PROPN, ADJ, DET, ...
+    """
+
+    text: str
+    kind: str
+
+
+class ParsedPrompt(NamedTuple):
+    """A prompt's words and noun chunks ("a red cup"), in order."""
+
+    words: tuple[Word, ...]
+    chunks: tuple[str, ...]
+
+
+class PromptParser(Protocol):
+    """Reads prompts, where a benchmark derives its questions from them."""
+
+    def __call__(self, prompt: str, /) -> ParsedPrompt:
+        """Words and noun chunks of a prompt."""
+        ...
+
+
+class ImageScorer(Protocol):
+    """Scores images by themselves, for suites that are a list of prompts and no rule: any reward model."""
+
+    def __call__(self, images: Tensor, prompts: Sequence[str], /) -> Tensor:
+        """`(B,)` scores, higher is better; NaN for "could not score"."""
+        ...
+
+
 @dataclass(frozen=True)
 class Judges:
     """The judges that a suite is given; those that it does not need stay None.
@@ -138,6 +177,8 @@ class Judges:
         answer_probability: probability of given answers.
         depth: estimates depth.
         similarity: compares an image with a text.
+        parse: reads prompts; None where the small parser of `diffalign.evaluation.noun_chunks` will do.
+        score: scores images by themselves.
     """
 
     detect: Detector | None = None
@@ -147,6 +188,8 @@ class Judges:
     answer_probability: AnswerProbability | None = None
     depth: DepthEstimator | None = None
     similarity: Similarity | None = None
+    parse: PromptParser | None = None
+    score: ImageScorer | None = None
 
     def names(self) -> dict[str, str]:
         """Role -> name of each judge that is there, in the order of the attributes."""
