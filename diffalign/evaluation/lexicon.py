@@ -39,7 +39,7 @@ ADJECTIVES = (COLORS - _words("gold silver cream")) | (SHAPES - _words("heart di
     "stainless many other different front favorite lively ripe beautiful final special scenic electronic solar cozy "
     "romantic dirty fancy cold sunny sticky tender spicy mid rusty grand fiery ornate silky creamy sturdy stormy "
     "shaggy rolling loud young deep quiet busy calm wet dry broken latest unique celestial blank tasty hydrated "
-    "remote magnifying blazing towering flickering rubbery velvety checkered hula bonsai best personal local human "
+    "magnifying blazing towering flickering rubbery velvety checkered hula bonsai best personal local human "
     "social curly friendly bubbly ugly lovely bulky dusty thorny dim graceful elegant icy lush endless artistic plush "
     "timeless lumpy compact tart damp slimy murky opaque curvy straight choppy sour distant delicious plain slushy "
     "pungent brilliant sugary peaceful luxurious treacherous serene welcome urban earthy seasonal aerodynamic "

@@ -89,7 +89,7 @@ def _in_context(kind: str, word: str, before: str, after: str, then: str) -> str
         if before in ("DET", "ADJ", "NUM") and (joins or not word.endswith("ed")):
             return "ADJ" if joins else "NOUN"
         return "VERB"
-    if (kind == "AUX" and before in ("DET", "ADJ")) or (kind == "ADP" and before == "DET"):  # "a can of", "the inside"
+    if kind == "ADP" and before == "DET":  # "the inside"
         return "NOUN"
     return kind
 

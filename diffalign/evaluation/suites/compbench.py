@@ -18,7 +18,7 @@ from diffalign.evaluation.compbench_spatial import spatial
 from diffalign.evaluation.judges import Judges
 from diffalign.evaluation.suites import _files
 from diffalign.evaluation.suites._compbench_files import CATEGORIES, check_category
-from diffalign.evaluation.suites._compbench_lines import READERS
+from diffalign.evaluation.suites._compbench_lines import READERS, LineReader
 from diffalign.evaluation.suites._suite import Line, Outcome, Record, Suite
 
 Rule = Callable[[Tensor, Sequence[Line], Judges, bool], list[float]]
@@ -79,7 +79,7 @@ def _labels(line: Line) -> list[str]:
 
 
 def _make_line(
-    reader: Reader, strict: bool, prompt: str, metadata: Mapping[str, Any], judges: Judges
+    reader: LineReader, strict: bool, prompt: str, metadata: Mapping[str, Any], judges: Judges
 ) -> dict[str, Any]:
     assert judges.parse is not None
     text = prompts.as_released(prompt) if strict else prompt
