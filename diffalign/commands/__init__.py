@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
+from typing import Any
 
 from diffalign import __version__
 from diffalign.commands._parser import Parser, normalised, refuse_unknown
@@ -42,12 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 for a check that failed, 2 for a mistake of the user, 130 for Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    _print_any_character()
     name = f"diffalign {words[0]}" if words and words[0] in verbs() else "diffalign"
     try:
-        status = _dispatch(words)
-        sys.stdout.flush()
-        return status
+        with _plain_output():
+            status = _dispatch(words)
+            sys.stdout.flush()
+            return status
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -61,11 +64,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_ERROR
 
 
-def _print_any_character() -> None:
-    """Characters that the locale's encoding lacks are printed as `\\xe9`, instead of ending a finished command."""
+@contextmanager
+def _plain_output() -> Iterator[None]:
+    """Warnings are one line without code; characters that the locale's encoding lacks are printed as `\\xe9`.
+
+    Otherwise a finished command could end in an error at its last `print`.
+    """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # not where a test or a notebook has put another object
+        if hasattr(stream, "reconfigure"):  # not where a notebook has put another object
             stream.reconfigure(errors="backslashreplace")
+    usual, warnings.formatwarning = warnings.formatwarning, _warning
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
+
+
+def _warning(message: Warning | str, *_place: Any) -> str:
+    return f"warning: {message}\n"
 
 
 def _dispatch(words: list[str]) -> int:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffalign.commands._drawing import drawn_images, plan_samples
+from diffalign.commands._evaluation_rewards import KEY, chosen_rewards
 from diffalign.commands._evaluations import gains, read_evaluation, scores_table, write_evaluation
 from diffalign.commands._model_options import MODEL, add_model_options, load_model
-from diffalign.commands._options import expanded_path, number, positive, reward_arguments
+from diffalign.commands._options import expanded_path, number, positive
 from diffalign.commands._outputs import check_writable, write_or_rescue
 from diffalign.commands._runs import MODEL_KEYS, Run, fill_from_run, named_run
 from diffalign.data import Record, read_prompts
@@ -31,7 +32,6 @@ PROTOCOL: dict[str, Any] = {
     "negative_prompt": "",
 }
 """What is used where no option, other evaluation (--against) or run says otherwise."""
-REWARDS = ["shapes_strict", "shapes"]
 RUN_KEYS: dict[str, str | tuple[str, ...]] = {
     **MODEL_KEYS,
     "prompts": "eval_dataset",
@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--baseline compares with the model before training: name the LoRA by --lora, or the run")
     _fill(args, trained, other)
     everything = read_prompts(args.prompts)
-    records, rewards = everything[: args.max_prompts], rewards_of(args, other, trained)
+    records, choice = everything[: args.max_prompts], chosen_rewards(args, other, trained)
+    rewards = choice.made()
     if other is not None:
         _check_comparable(other, args, records, rewards)
     if args.output:
@@ -105,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
             print("before training:" if base else "after training:", flush=True)
         policy = load_model(args, trained, base=base)
         probes += [_probe(policy, records, args)] if args.baseline else []
-        found = _evaluate(policy, args, records, rewards) | {"prompts_available": len(everything)}
+        found = _evaluate(policy, args, records, rewards)
+        found |= {"prompts_available": len(everything), KEY: choice.stored()}
         print(scores_table(found), flush=True)
         before, after = (found if base else before), found
     if args.output:
@@ -156,45 +158,6 @@ def _check_comparable(
         "prompts": [{"prompt": one["prompt"], "task": str(one["metadata"].get("tag", "all"))} for one in records],
     }
     check_comparable(other, planned)
-
-
-def rewards_of(args: argparse.Namespace, before: dict[str, Any] | None, trained: Run | None) -> dict[str, Reward]:
-    """Rewards by their own names, the score first.
-
-    Without --reward_funcs: those of the other evaluation, else those that the run measured, in its order.
-
-    Raises:
-        ValueError: an unknown reward, arguments for one that is not there, or two of one name.
-    """
-    from diffalign.rewards import prepare
-
-    config = {} if trained is None else trained.config
-    of_run = [*(config.get("eval_rewards") or []), *(config.get("reward_funcs") or [])]
-    specs = args.reward_funcs or _measured(before) or list(dict.fromkeys(of_run)) or REWARDS
-    arguments = reward_arguments(args.reward_kwargs)
-    if set(arguments) - set(specs):
-        raise ValueError(f"--reward_kwargs {args.reward_kwargs} must map names out of {specs} to arguments")
-    if args.reward_funcs is None and specs is not REWARDS and trained is not None and before is None:
-        print(f"from {trained.source}: reward_funcs {' '.join(specs)}", flush=True)
-    return prepare(specs, {**(config.get("reward_kwargs") or {}), **arguments})
-
-
-def _measured(before: dict[str, Any] | None) -> list[str]:
-    """Names of the rewards in another evaluation, its score first.
-
-    Raises:
-        ValueError: a reward calls itself by another name than the registry does.
-    """
-    if not before or not before["prompts"]:
-        return []
-    from diffalign.rewards import registry
-
-    found = [before.get("suite"), *(before["prompts"][0].get("rewards") or {})]
-    names = [str(name) for name in dict.fromkeys(found) if name]
-    unknown = [name for name in names if name not in registry.names()]
-    if unknown:
-        raise ValueError(f"the other evaluation measured {', '.join(unknown)}: say by --reward_funcs how to get it")
-    return names
 
 
 def _evaluate(

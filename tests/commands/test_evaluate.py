@@ -159,6 +159,15 @@ def test_a_reward_that_the_registry_does_not_know_is_asked_for(evaluate, tmp_pat
     assert outcome.status == 2 and "measured mine, other: say by --reward_funcs" in outcome.err
 
 
+def test_arguments_of_rewards_are_kept_for_the_next_evaluation(evaluate, tmp_path):
+    words = ("--reward_funcs", "jpeg", "--reward_kwargs", "{jpeg: {quality: 30}}", "--output", tmp_path / "e.json")
+    assert evaluate(*FAST, *words).status == 0
+    outcome = evaluate("--max_prompts", "3", "--against", tmp_path / "e.json", "--output", tmp_path / "f.json")
+    assert outcome.status == 0, outcome.err
+    first, second = (read_evaluation(str(tmp_path / name)) for name in ("e.json", "f.json"))
+    assert first["prompts"] == second["prompts"] and second["reward_specs"] == [["jpeg", {"quality": 30}]]
+
+
 def test_evaluations_of_other_noise_are_not_compared(evaluate, tmp_path):
     write_evaluation(evaluation(0.5, suite="shapes_strict"), tmp_path / "e.json")
     outcome = evaluate(*FAST, "--reward_funcs", "shapes_strict", "--against", tmp_path / "e.json")

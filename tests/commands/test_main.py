@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from argparse import ArgumentParser
 from pathlib import Path
 from types import FunctionType
@@ -177,3 +178,15 @@ def test_a_reader_that_leaves_is_no_error():
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_warning_is_one_line_without_code(diffalign, monkeypatch):
+    usual = warnings.formatwarning
+
+    def run(args):
+        print(warnings.formatwarning(UserWarning("the weights are fresh"), UserWarning, "file.py", 3, "code()"), end="")
+        return 0
+
+    monkeypatch.setattr(commands._load("rewards"), "run", run)
+    assert diffalign("rewards", "list").out == "warning: the weights are fresh\n"
+    assert warnings.formatwarning is usual

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -83,6 +84,18 @@ def test_an_evaluation_follows_the_run_and_its_options(diffalign, lora_run, tmp_
     assert "reward_funcs jpeg" in outcome.out and "prompts shapes:heldout" in outcome.out
     assert "warning" not in outcome.err
     assert "overall of 3 of " in outcome.out.splitlines()[-1]
+
+
+def test_an_evaluation_made_while_training_is_followed_by_the_rewards_of_its_run(diffalign, lora_run, tmp_path):
+    """It names `jpeg` as the reward calls itself, which the registry does not know."""
+    words = ("evaluate", "--lora", lora_run, "--images_per_prompt", "1", "--reward_funcs", "jpeg")
+    assert diffalign(*words, "--output", tmp_path / "e.json").status == 0
+    found = read_evaluation(str(tmp_path / "e.json"))
+    del found["reward_specs"]
+    (tmp_path / "e.json").write_text(json.dumps(found))
+    outcome = diffalign("evaluate", "--lora", lora_run, "--against", tmp_path / "e.json")
+    assert outcome.status == 0, outcome.err
+    assert "warning: every score" in outcome.err and "+0.00, 95% CI" in outcome.out.splitlines()[-1]
 
 
 def test_the_model_before_full_fine_tuning_is_its_baseline(diffalign, full_run, tmp_path):
