@@ -127,7 +127,8 @@ class GuardedReward(WrappedReward):
         if options.worker == "process":
             if not isinstance(spec, str):
                 raise ValueError(f"reward {self.name}: worker process needs a registered name or file.py:function")
-            self._process = ProcessWorker(spec, arguments or {})
+            self._process = ProcessWorker({spec: arguments or {}})
+            self._spec = spec
         if options.device is not None:
             moved(reward, options.device)
 
@@ -189,7 +190,7 @@ class GuardedReward(WrappedReward):
 
     def _once(self, images: Tensor, prompts: list[str], metadata: list[Metadata]) -> Tensor:
         if self._process is not None:
-            return self._process.score(images, prompts, metadata, self.options.timeout)
+            return self._process.score(self._spec, images, prompts, metadata, self.options.timeout)
         if self.options.timeout is None:
             return self._direct(images, prompts, metadata)
         return self._thread.call(lambda: self._direct(images, prompts, metadata), self.options.timeout)

@@ -28,7 +28,7 @@ def identity(spec: Any, arguments: Mapping[str, Any], reward: Reward) -> str | N
     """
     if not isinstance(spec, str):
         return None
-    source = _file(spec) if ".py:" in spec else _entry(spec)
+    source = _file(spec) if ".py:" in spec else _entry(spec.partition(":")[0])
     files = {text: list(_stamps(Path(text).expanduser())) for text in _strings(arguments)}
     parts = [reward.name, source, arguments, {text: stamps for text, stamps in files.items() if stamps}]
     return json.dumps([*parts, str(getattr(reward, "version", ""))], sort_keys=True, default=repr)

@@ -63,6 +63,11 @@ def resize(images: Tensor, height: int, width: int, mode: str = "bicubic") -> Te
     return functional.interpolate(images, (height, width), mode=mode, align_corners=False, antialias=True)
 
 
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [0, 1] of any shape as 8 bits on the CPU, rounded to the nearest level; ends the gradient."""
+    return (images.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+
+
 def as_bytes(images: Tensor) -> Tensor:
     """Images at the 256 levels of 8 bits, clamped to [0, 1], with the gradient of the identity (straight-through)."""
     levels = (images.detach().clamp(0, 1) * 255 + 0.5).floor() / 255

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from diffalign.rewards.base import Metadata, Reward
 from diffalign.rewards.contract import check_contract
+from diffalign.rewards.images import to_uint8
 
 Kind = Literal["compressibility", "incompressibility"]
 SIGNS: dict[str, float] = {"compressibility": -1.0, "incompressibility": 1.0}
@@ -23,9 +24,8 @@ SIGNS: dict[str, float] = {"compressibility": -1.0, "incompressibility": 1.0}
 
 def jpeg_kilobytes(image: Tensor, quality: int) -> float:
     """Size of one image `(3, H, W)` in [0, 1] as a JPEG file, in kB."""
-    pixels = (image.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
     buffer = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(buffer, format="JPEG", quality=quality)
+    Image.fromarray(to_uint8(image).permute(1, 2, 0).contiguous().numpy()).save(buffer, format="JPEG", quality=quality)
     return buffer.tell() / 1000
 
 

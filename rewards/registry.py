@@ -141,7 +141,8 @@ def get(spec: str | Callable[..., Any] | Reward, **cfg: Any) -> Reward:
     """The reward that a specification stands for.
 
     Args:
-        spec: A registered name (`names()`), `path/to/file.py:function` (a function or a class in that file), a callable
+        spec: A registered name (`names()`), the same with the first argument of its factory behind a colon
+            (`remote:hpsv2.1`), `path/to/file.py:function` (a function or a class in that file), a callable
             `(images, prompts, metadata) -> scores`, or a reward.
         **cfg: Keyword arguments: for a name its factory's, for a function those passed on at every call.
 
@@ -153,11 +154,21 @@ def get(spec: str | Callable[..., Any] | Reward, **cfg: Any) -> Reward:
         return as_reward(spec, cfg)
     if ".py:" in spec:
         return as_reward(load_function(spec), cfg)
-    entry = _find(spec)
+    name, colon, first = spec.partition(":")
+    entry = _find(name)
     factory = metadata.EntryPoint(entry.name, entry.value, GROUP).load()
-    return as_reward(_make(factory, spec, cfg))
+    return as_reward(_make(factory, spec, _with_first(factory, spec, first, cfg) if colon else cfg))
 
 
 def listed(sources: Any) -> list[Any]:
     """One reward, or several, as a list: a name alone is not a list of letters."""
     return list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
+
+
+def _with_first(factory: Callable[..., Any], spec: str, first: str, cfg: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, with the text behind the colon as the first."""
+    key = next(iter(inspect.signature(factory).parameters), None)
+    if key is None or key in cfg:
+        reason = "takes no argument" if key is None else f"is given {key} twice: behind the colon and as an argument"
+        raise ValueError(f"reward {spec!r} {reason}")
+    return {key: first, **cfg}

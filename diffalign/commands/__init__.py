@@ -1,7 +1,8 @@
 """The command line: one module per verb, found by its file name, so that a new verb is a new file and nothing else.
 
-A verb is a module of this package whose name has no leading underscore. It defines `HELP` (one line),
-`add_arguments(parser)` and `run(args) -> int` (the exit status), and imports heavy libraries inside `run` only.
+A verb is a module of this package whose name has no leading underscore; its underscores are typed as dashes, or as they
+are. It defines `HELP` (one line), `add_arguments(parser)` and `run(args) -> int` (the exit status), and imports heavy
+libraries inside `run` only.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ HINT = " [set DIFFALIGN_TRACEBACK=1 to see where this comes from]"
 
 def verbs() -> list[str]:
     """Names of all commands, sorted."""
-    return sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted(m.name.replace("_", "-") for m in iter_modules(__path__) if not m.name.startswith("_"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 for a check that failed, 2 for a mistake of the user, 130 for Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    words[:1] = [word if word.startswith("-") else word.replace("_", "-") for word in words[:1]]
     name = f"diffalign {words[0]}" if words and words[0] in verbs() else "diffalign"
     try:
         with _plain_output():
@@ -117,7 +119,7 @@ def overview() -> str:
 
 
 def _load(verb: str) -> ModuleType:
-    return import_module(f"{__name__}.{verb}")
+    return import_module(f"{__name__}.{verb.replace('-', '_')}")
 
 
 def _one_line(error: Exception) -> str:

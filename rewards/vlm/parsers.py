@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from diffalign.rewards.vlm.chat import NoAnswer
+from diffalign.rewards.transport import NoAnswer
 
 TOP = 20
 """Most alternatives that the API lists for a token."""

@@ -5,22 +5,20 @@ What the server does not answer is NaN and counted; what no retry can mend (a wr
 
 from __future__ import annotations
 
-import base64
 import inspect
-import io
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from diffalign.naming import nearest
 from diffalign.rewards.base import Metadata, Reward
+from diffalign.rewards.bodies import to_png
+from diffalign.rewards.client_options import SECRETS, check_options, refuse_unknown
+from diffalign.rewards.transport import NoAnswer, together
 from diffalign.rewards.vlm import chat
 from diffalign.rewards.vlm.logit import FIGURE_QUESTION, check_question, fill
 from diffalign.rewards.vlm.parsers import PARSERS, Parser
@@ -28,32 +26,22 @@ from diffalign.rewards.vlm.parsers import PARSERS, Parser
 logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
-SECRETS = re.compile(r"key|token|secret|password|authorization|bearer", re.IGNORECASE)
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def png_url(image: Tensor) -> str:
     """An image `(3, H, W)` in [0, 1] as a PNG data URL, 8 bits."""
-    pixels = (image.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(buffer, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/png;base64,{to_png(image)}"
 
 
 def refuse(unknown: Mapping[str, object], known: Sequence[str]) -> None:
-    """Raises a ValueError on arguments that do not exist; a secret among them is never repeated."""
+    """Raises a ValueError on arguments that do not exist; an address or a secret among them is never repeated."""
     for name in unknown:
-        if SECRETS.search(name):
-            raise ValueError(
-                f"{name} does not belong into a configuration, which is saved with every run: put the key into the "
-                f"environment variable {chat.KEY_ENV} (or name another one with key_env)"
-            )
-        if "url" in name or "endpoint" in name or "base" in name:
+        if ("url" in name or "endpoint" in name or "base" in name) and not SECRETS.search(name):
             raise ValueError(
                 f"{name} is not set here: put the server's address into the environment variable {chat.URL_ENV} (or "
                 "name another one with url_env)"
             )
-        raise ValueError(f"unknown argument {name!r}{nearest(name, known) or '.'} Valid: {', '.join(known)}")
+    refuse_unknown(unknown, known, chat.KEY_ENV)
 
 
 class ChatClient:
@@ -87,14 +75,9 @@ class ChatClient:
             ValueError: If an argument is unknown, is a secret, or is outside its range.
         """
         refuse(unknown, [name for name in inspect.signature(ChatClient).parameters if name != "unknown"])
-        for name, variable in (("url_env", url_env), ("key_env", key_env)):
-            if not VARIABLE.fullmatch(variable):
-                raise ValueError(f"{name} is the name of an environment variable, not its content")
-        if concurrency < 1 or timeout <= 0 or retries < 0 or backoff < 0:
-            raise ValueError(
-                f"concurrency >= 1, timeout > 0, retries >= 0 and backoff >= 0, got {concurrency}, {timeout}, "
-                f"{retries} and {backoff}"
-            )
+        check_options(
+            {"url_env": url_env, "key_env": key_env}, timeout, concurrency=concurrency, retries=retries, backoff=backoff
+        )
         self.model = model
         self.failures: Counter[str] = Counter()
         self._concurrency = concurrency
@@ -131,15 +114,15 @@ class ChatClient:
         failed: Counter[str] = Counter()
 
         def one(shown: Sequence[Tensor], question: str, read: Callable[[Mapping[str, Any]], Answer]) -> Answer:
-            try:
-                return read(chat.complete(self._payload(shown, question, request), **self._options))
-            except chat.NoAnswer as failure:
-                failed[failure.cause] += 1
-                logger.debug("%s: %s", who, failure)
-                return missing
+            return read(chat.complete(self._payload(shown, question, request), **self._options))
 
-        with ThreadPoolExecutor(self._concurrency) as pool:
-            answers = list(pool.map(one, images, questions, reads))
+        asks = [partial(one, *each) for each in zip(images, questions, reads, strict=True)]
+        answers: list[Answer] = []
+        for found in together(asks, self._concurrency):
+            if isinstance(found, NoAnswer):
+                failed[found.cause] += 1
+                logger.debug("%s: %s", who, found)
+            answers.append(missing if isinstance(found, NoAnswer) else found)
         if failed:
             self.failures += failed
             causes = ", ".join(f"{cause} {count}" for cause, count in sorted(failed.items()))

@@ -31,7 +31,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 def test_a_verb_is_a_module_without_underscore():
     modules = {path.stem for path in Path(commands.__file__).parent.glob("*.py")}
-    assert set(verbs()) == {name for name in modules if not name.startswith("_")}
+    assert set(verbs()) == {name.replace("_", "-") for name in modules if not name.startswith("_")}
     assert {"train", "generate", "evaluate", "doctor", "rewards"} <= set(verbs())
 
 
@@ -57,6 +57,11 @@ def test_help_names_every_verb(diffalign):
 def test_help_of_a_verb(diffalign, verb):
     outcome = diffalign(verb, "--help")
     assert outcome.status == 0 and f"usage: diffalign {verb}" in outcome.out and not outcome.err
+
+
+def test_dashes_and_underscores_of_a_verb_are_alike(diffalign):
+    outcomes = [diffalign(verb, "--reward", "jpeg", "--host", "0.0.0.0") for verb in ("serve-rewards", "serve_rewards")]
+    assert outcomes[0] == outcomes[1] and outcomes[0].err.startswith("diffalign serve-rewards: ")
 
 
 def test_without_a_verb_the_help_is_shown(diffalign):

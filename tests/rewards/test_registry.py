@@ -118,6 +118,14 @@ def test_unknown_names_get_the_nearest() -> None:
         rewards.get("zzz")
 
 
+def test_the_first_argument_may_stand_behind_a_colon() -> None:
+    assert rewards.get("jpeg:incompressibility", quality=80).name == "jpeg_incompressibility_q80"
+    with pytest.raises(ValueError, match="given kind twice"):
+        rewards.get("jpeg:incompressibility", kind="compressibility")
+    with pytest.raises(ValueError, match="unknown reward .jpg.; did you mean .jpeg."):
+        rewards.get("jpg:incompressibility")
+
+
 def test_arguments_that_a_factory_does_not_take_are_refused() -> None:
     with pytest.raises(ValueError, match=r"'jpeg' does not take .*qality.*quality"):
         rewards.get("jpeg", qality=3)

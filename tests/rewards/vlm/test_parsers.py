@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from diffalign.rewards.vlm.chat import NoAnswer
+from diffalign.rewards.transport import NoAnswer
 from diffalign.rewards.vlm.parsers import choice, grade, number, yes
 
 
