@@ -1,6 +1,6 @@
 """Reward plugins: the contract, the registry, the scoring rules and the built-in rewards.
 
-The import name is always `diffalign.rewards`; the folder lies at the top of the repository and is linked into the
+The import name is always `diffalign.rewards`; the folder is at the top of the repository and is linked into the
 package.
 """
 

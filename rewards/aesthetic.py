@@ -1,9 +1,9 @@
-"""LAION's aesthetic predictors: how much do people like the look of an image, whatever the prompt.
+"""LAION's aesthetic predictors: how much people like the look of an image; the prompt is not read.
 
 Both read the normalised image embedding of OpenAI's CLIP ViT-L/14. Version 1 is a linear map, version 2 five linear
 layers without activation, in eval mode one affine map as well; both predict ratings of 1 to 10. The transform is that
 of the authors' script (OpenAI's `clip` package). DDPO's `aesthetic` reward is version 2 with the processor of
-transformers, whose crop of a picture that is not square may lie one pixel further left or up.
+transformers, whose crop of an image that is not square may be one pixel further left or up.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class AestheticReward(VisionReward):
             checkpoint: See `VisionReward`.
 
         Raises:
-            MissingWeights: If files are not to be had.
+            MissingWeights: If files cannot be found.
             ValueError: If a checkpoint is another model's.
         """
         self.name = self.version
@@ -90,7 +90,7 @@ class _Scorer(nn.Module):
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
-        """Ratings `(n,)` of the direction of the embedding; its length plays no part."""
+        """Ratings `(n,)` of the direction of the embedding; its length is divided out."""
         embedding = self.tower.image_features(images)
         wide = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
         rating: Tensor = self.head(functional.normalize(wide, dim=-1))

@@ -1,7 +1,7 @@
-"""RPO's lambda-harmonic reward (arXiv 2407.12164): is it the subject of the reference photos, and what the prompt says?
+"""RPO's lambda-harmonic reward (arXiv 2407.12164): similarity to reference photos of a subject and to the prompt.
 
 1 / (lambda / a + (1 - lambda) / b) of an image similarity a to the reference images (mean of (cosine + 1) / 2) and a
-text similarity b, both by ALIGN. The smaller one rules, so that neither copying the photo nor forgetting it pays.
+text similarity b, both by ALIGN. The smaller one dominates: neither a copy of the photo nor its absence scores high.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class AlignHarmonicReward(Reward):
             batch_size: Images seen at once.
 
         Raises:
-            MissingWeights: If files are not to be had.
+            MissingWeights: If files cannot be found.
             ValueError: If lambda is outside [0, 1], or the model has no text features.
         """
         from transformers import AutoTokenizer

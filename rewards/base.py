@@ -34,7 +34,7 @@ class Reward(Protocol):
     of a sample does not depend on its neighbours in the batch. Whether gradients are tracked is the caller's choice.
 
     Attributes:
-        name: Unique; tells variant and judge apart wherever they change the scale.
+        name: Unique; contains variant and judge wherever they change the scale.
         scope: `pointwise` scores each image alone; `pairwise` and `group` compare the images of one prompt, so that
             whole groups have to be scored in one call.
         differentiable: Promises a gradient with respect to images that require one.
@@ -74,15 +74,15 @@ class Reward(Protocol):
         ...
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Moves weights, if any; the images decide where the result lies."""
+        """Moves weights, if any; the result is on the device of the images."""
         return self
 
 
 class FunctionReward(Reward):
     """A plain function `(images, prompts, metadata) -> scores` as a reward.
 
-    It may return what `diffalign.rewards.outputs.as_scores` reads: a tensor `(B,)`, or `B` numbers in which None stands
-    for "could not score". Attributes of `Reward` set on the function (`function.differentiable = True`) count.
+    It may return what `diffalign.rewards.outputs.as_scores` reads: a tensor `(B,)`, or `B` numbers with None for
+    "could not score". Attributes of `Reward` set on the function (`function.differentiable = True`) count.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Scores kept on disk under a hash of all that they depend on, so that the same question is asked once.
+"""Scores kept on disk under a hash of all that they depend on, so that no image is scored twice.
 
 One SQLite file: safe to read from anybody, and to write from several processes of one machine (give machines that share
 a network drive a file each). Hits happen where the same images come again: evaluations, a resumed run, a folder scored
-twice. A roll-out in training is new every time.
+twice. A rollout in training is new every time.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class KeyedStore:
         return found
 
     def write(self, values: Mapping[str, Any]) -> None:
-        """Keep values, all of them or none; what is there already stays."""
+        """Keep values, all of them or none; existing entries stay."""
         if not values:
             return
         with self._lock, closing(self._connect()) as database, database:
@@ -128,5 +128,5 @@ class ScoreCache(KeyedStore):
         return self.read(keys)
 
     def put(self, scores: Mapping[str, float]) -> None:
-        """Keep scores; what is there already stays."""
+        """Keep scores; existing entries stay."""
         self.write({key: float(score) for key, score in scores.items() if score == score})

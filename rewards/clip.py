@@ -39,7 +39,7 @@ def clipscore(value: Tensor) -> Tensor:
 
 
 class Scaling(NamedTuple):
-    """How the cosine becomes a score: the function, its range, and what stands before the prompt."""
+    """How the cosine becomes a score: function, range, and the text put before the prompt."""
 
     function: Callable[[Tensor], Tensor]
     range: tuple[float, float]
@@ -136,7 +136,7 @@ class ClipReward(SimilarityReward):
             checkpoint: See `VisionReward`.
 
         Raises:
-            MissingWeights: If files are not to be had.
+            MissingWeights: If files cannot be found.
             ValueError: If an argument is outside its choices, or the checkpoint is another model's.
         """
         if scaling not in SCALINGS:

@@ -1,4 +1,4 @@
-"""One door to models with a common space of images and texts, whichever library they come from."""
+"""Common interface of models that embed images and texts in one space: open_clip and transformers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffalign.shapes import shipped
 
 
 class ClipModel(Protocol):
-    """What a reward asks of such a model, which is a `torch.nn.Module` beside."""
+    """The methods that rewards call; every such model is a `torch.nn.Module` too."""
 
     context: int
 
@@ -46,7 +46,7 @@ def load_clip(model: str | Path, pretrained: str | Path | None = None) -> ClipMo
         pretrained: A tag or a file of weights for an architecture of open_clip.
 
     Raises:
-        MissingWeights: If files are not to be had.
+        MissingWeights: If files cannot be found.
         ValueError: If the names are unknown or the checkpoint is another model's.
     """
     name = str(model)

@@ -23,7 +23,7 @@ FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "open_cli
 
 
 def import_open_clip() -> Any:
-    """open_clip, which the base installation does not bring.
+    """open_clip, which the base installation does not include.
 
     Raises:
         ValueError: If it is not installed; names the extra.
@@ -39,7 +39,7 @@ def import_open_clip() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without open_clip's words to the root logger that a model is random: the weights come next, strictly."""
+    """Drops open_clip's log message that the model has random weights: they are loaded next, strictly."""
 
     def keep(record: logging.LogRecord) -> bool:
         return "weights" not in record.getMessage()
@@ -120,12 +120,12 @@ class OpenClip(nn.Module):
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> None:
-    """Loads a file into a model of open_clip, which knows several foreign formats.
+    """Loads a file into a model of open_clip, which reads several formats.
 
     Raises:
         ValueError: If names or shapes differ; lists the first differences.
     """
-    weights.read(path)  # refuses what is damaged or no tensors, with words of our own
+    weights.read(path)  # refuses damaged files and files of objects, with our messages
     try:
         found = import_open_clip().load_checkpoint(model, str(path), strict=False)
     except RuntimeError as error:
@@ -152,7 +152,7 @@ def preprocess_from(config: Mapping[str, Any], source: object) -> Preprocess:
 
 
 def from_folder(folder: str | Path) -> OpenClip:
-    """A model from a folder with `open_clip_config.json`, weights and, where it brings one, a tokenizer."""
+    """A model from a folder with `open_clip_config.json`, weights and, if it contains one, a tokenizer."""
     return OpenClip(f"{LOCAL}{folder}", checkpoint=weights.locate_any(str(folder), FILES, folder, argument="model"))
 
 
@@ -166,7 +166,7 @@ def from_tag(name: str, pretrained: str) -> OpenClip:
     """An architecture of open_clip with a pretrained tag, or with a file of weights.
 
     Raises:
-        MissingWeights: If the weights are not to be had.
+        MissingWeights: If the weights cannot be found.
         ValueError: If open_clip does not know the name, or the tag for it.
     """
     open_clip = import_open_clip()

@@ -61,7 +61,7 @@ class TransformersClip(nn.Module):
             argument: What the user sets to name a local folder.
 
         Raises:
-            MissingWeights: If files are not to be had.
+            MissingWeights: If files cannot be found.
             ValueError: If the checkpoint is another model's, or gives no features of images and text.
         """
         from transformers import AutoModel, AutoTokenizer
@@ -114,7 +114,7 @@ def read_preprocess(source: str | Path, argument: str = "path") -> Preprocess:
 
 
 class _Config:
-    """Reads the configuration of an image processor, which brings no processor and so no further library."""
+    """Reads the configuration of an image processor without making one, which would need torchvision."""
 
     @staticmethod
     def from_pretrained(source: str) -> dict[str, Any]:

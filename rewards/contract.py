@@ -1,4 +1,4 @@
-"""Does a reward keep the contract? A check on a small batch, for self-tests, the command line and tests of plugins."""
+"""Checks a reward against the contract on a small batch: for self-tests, the command line and tests of plugins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOLERANCE = 1e-5
 def check_contract(
     reward: Reward, images: Tensor, prompts: Sequence[str], metadata: Sequence[Mapping[str, Any]]
 ) -> Tensor:
-    """Scores a batch in several ways that have to agree.
+    """Scores a batch in several ways and compares the results.
 
     Args:
         reward: The reward to check.

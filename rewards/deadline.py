@@ -1,4 +1,4 @@
-"""Calls in a thread of their own, with or without a deadline. A late call is left behind, it cannot be ended."""
+"""Calls in a separate thread, with or without a deadline. A late call is abandoned: a thread cannot be killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Late(Exception):
 
 
 class Lane:
-    """Runs calls one after the other in a thread of its own; starts with the first one.
+    """Runs calls one after the other in a separate thread, which starts with the first call.
 
     The thread is a daemon: a call that never ends does not keep the interpreter alive. Gradients are off in it.
     """
@@ -44,7 +44,7 @@ class Lane:
             try:
                 with torch.no_grad():
                     result = call()
-            except BaseException as error:  # handed on, not swallowed: whoever waits raises it
+            except BaseException as error:  # passed to the future: its result() raises it
                 future.set_exception(error)
             else:
                 future.set_result(result)
@@ -52,7 +52,7 @@ class Lane:
 
 
 class ThreadWorker:
-    """Calls in a thread with a deadline. A late call is left behind; the next one gets a new thread.
+    """Calls in a thread with a deadline. A late call is abandoned; the next one gets a new thread.
 
     Args:
         name: of the thread.

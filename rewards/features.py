@@ -39,7 +39,7 @@ class ImageEncoder(nn.Module):
             batch_size: Images that the model sees at once.
 
         Raises:
-            MissingWeights: If files are not to be had.
+            MissingWeights: If files cannot be found.
             ValueError: If the weights are not those of the model.
         """
         from transformers import AutoImageProcessor, AutoModel
@@ -74,7 +74,7 @@ def encoder(source: str, *, argument: str = "features") -> nn.Module:
     """The encoder of a name: `pixels`, or a hub id or folder.
 
     Raises:
-        MissingWeights: If files are not to be had.
+        MissingWeights: If files cannot be found.
         ValueError: If the weights are not those of the model.
     """
     return PixelFeatures() if source == PIXELS else ImageEncoder(source, argument=argument)

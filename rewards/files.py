@@ -1,7 +1,7 @@
 """Loading a reward from a user's own file: `path/to/file.py:function`.
 
-The file may import modules that lie beside it, as a script can, however diffalign was started. They are part of the
-reward: they are loaded afresh with it, and count in its identity (`diffalign.rewards.identity`).
+The file may import modules from its own folder, as a script can, however diffalign was started. They are part of the
+reward: they are loaded again with it, and count in its identity (`diffalign.rewards.identity`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def find_file(spec: str) -> tuple[Path, str]:
 def load_function(spec: str) -> Any:
     """Runs the file and returns the function or class that the specification names.
 
-    The file is ordinary Python of the user's own and runs with the user's rights, afresh at each call. What it raises
+    The file is ordinary Python of the user's own and runs with the user's rights, again at each call. What it raises
     is passed on, with the line as a note.
 
     Args:
@@ -130,7 +130,7 @@ def _imported(file: Path, package: str) -> Iterator[str]:
     """Dotted names in the import statements of a file; of `from a import b` both `a` and `a.b`, one of which exists."""
     try:
         tree = ast.parse(file.read_bytes())
-    except SyntaxError:  # told when the file is run
+    except SyntaxError:  # raised when the file is run
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

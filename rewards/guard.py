@@ -30,7 +30,7 @@ class GuardOptions(NamedTuple):
     """How one reward is run.
 
     Attributes:
-        device: where its weights lie; default that of the run.
+        device: of its weights; default that of the run.
         batch_size: images per call; default as they come.
         worker: `thread`, or `process` for pure Python code that would hold up the run (needs a name or file).
         timeout: seconds that a call may take; None = any.
@@ -89,9 +89,9 @@ def _check_device(reward: str, device: Any) -> None:
 
 
 class GuardedReward(WrappedReward):
-    """A reward that is called in batches, on its device, with a deadline and retries, and with a cache of scores.
+    """A reward called in batches, on its device, with a deadline, retries and a cache of scores.
 
-    A call with a gradient goes through without deadline, retries and cache.
+    Calls with a gradient have no deadline, retries or cache.
 
     Args:
         reward: the reward.
@@ -99,7 +99,7 @@ class GuardedReward(WrappedReward):
         spec: what it was made of, for a process worker: a registered name or `file.py:function`.
         arguments: its keyword arguments, likewise.
         cache: where scores are kept; None = nowhere.
-        identity: what tells the reward from others in the cache; None = it is not cached.
+        identity: of the reward in the cache; None = it is not cached.
 
     Raises:
         ValueError: a process worker for a reward given as an object, or batches for one that compares images.
@@ -147,7 +147,7 @@ class GuardedReward(WrappedReward):
     def _remembered(
         self, cache: ScoreCache, images: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]
     ) -> Tensor:
-        """Only what the cache does not know is scored."""
+        """Scores of the cache, and of the reward where the cache has none."""
         keys = [content_key(self._identity, *one) for one in zip(images, prompts, metadata, strict=True)]
         known = cache.get(keys)
         rows = [i for i, key in enumerate(keys) if key not in known]
@@ -176,7 +176,7 @@ class GuardedReward(WrappedReward):
         return self.inner(images.to(device), prompts, metadata)
 
     def _patient(self, images: Tensor, prompts: list[str], metadata: list[Metadata]) -> Tensor:
-        """Asks until there is an answer or the tries are used up; then NaN."""
+        """Calls the reward until it answers or the tries are used up; then NaN."""
         tries = self.options.retries + 1
         for number in range(tries):
             try:

@@ -14,8 +14,8 @@ DROPOUT = (0.2, 0.2, 0.1)
 class ScoreHead(nn.Module):
     """Five linear layers without activation, published under the keys `layers.{0,2,4,6,7}`.
 
-    Dropout stands after the first three, which is why the keys skip numbers. Without it (eval mode) the whole is one
-    affine map. In half precision a head would cost a score its second digit: `VisionReward.to` keeps it in float32.
+    Dropout follows the first three, which is why the keys skip numbers. Without it (eval mode) the head is one affine
+    map. In half precision a head would lose the second digit of a score: `VisionReward.to` keeps it in float32.
     """
 
     def __init__(self, width: int) -> None:

@@ -1,4 +1,4 @@
-"""HPSv2 and HPSv2.1 (Wu et al. 2023, arXiv 2306.09341): CLIP-H fine-tuned on ranked images of generators.
+"""HPSv2 and HPSv2.1 (Wu et al. 2023, arXiv 2306.09341): CLIP-H fine-tuned on rankings of generated images.
 
 The bare cosine of image and prompt, without logit scale; tables print it times 100. The picture keeps its aspect ratio:
 the long side becomes 224, the rest is black, then CLIP's normalisation. Built on open_clip alone.
@@ -44,7 +44,7 @@ class HPSv2Reward(SimilarityReward):
             checkpoint: See `VisionReward`.
 
         Raises:
-            MissingWeights: If the file is not to be had.
+            MissingWeights: If the file cannot be found.
             ValueError: If open_clip is not installed, or the checkpoint is another model's.
         """
         self.name = self.version

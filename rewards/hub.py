@@ -1,8 +1,8 @@
 """Where published files are: a local copy that the user names, the hub's cache, the hub.
 
-The hub is asked under its own settings (`HF_HOME`, `HF_HUB_OFFLINE`, its timeouts). Its client tries each file of a
-model for half a minute where there is no network; so whether the hub can be reached is asked once, and if not the cache
-alone is looked at.
+Downloads follow the hub client's own settings (`HF_HOME`, `HF_HUB_OFFLINE`, timeouts). Without a network that client
+retries each file of a model for half a minute, so the connection is tested once before; if it fails, only the cache is
+read.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ GITHUB = "github:"
 """Prefix of what is published outside the hub, which is never downloaded from here."""
 
 _probed: dict[str, tuple[float, bool]] = {}
-"""Address of the hub -> when it was last tried, and whether it answered."""
+"""Address of the hub -> time of the last test, and whether it answered."""
 
 
 class MissingWeights(ValueError):
-    """A published file is neither in the place that the user named, nor in the cache, nor to be had from the hub."""
+    """A published file is neither in the place that the user named, nor in the cache, nor available from the hub."""
 
 
 def offline() -> bool:
-    """Whether the user has told the hub's client to use its cache alone (`HF_HUB_OFFLINE`)."""
+    """Whether the user has set `HF_HUB_OFFLINE`."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
 
 
 def reachable() -> bool:
-    """Whether the hub answers, with whatever; False when it is told to stay offline."""
+    """Whether the hub answers at all, with any status; False under `HF_HUB_OFFLINE`."""
     from huggingface_hub import constants, get_session
 
     address = constants.ENDPOINT
@@ -46,7 +46,7 @@ def reachable() -> bool:
         try:
             get_session().head(address, timeout=PROBE_SECONDS)
             answered = True
-        except Exception:  # of whichever HTTP library the hub's client stands on
+        except Exception:  # of any HTTP library: the hub's client has changed its own twice
             answered = False
         _probed[address] = (time.monotonic(), answered)
     return answered and not offline()
@@ -54,7 +54,7 @@ def reachable() -> bool:
 
 @contextmanager
 def cache_without_network() -> Iterator[None]:
-    """While the hub cannot be reached, its client looks at its cache alone, instead of trying every file for long."""
+    """If the hub cannot be reached, its client reads only its cache inside this context."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -66,7 +66,7 @@ def cache_without_network() -> Iterator[None]:
 
 
 def cached(hub_id: str, file: str) -> Path | None:
-    """The file in the hub's cache, None where it is not. Never asks the network."""
+    """The file in the hub's cache, None where it is not. Needs no network."""
     from huggingface_hub import try_to_load_from_cache
 
     if hub_id.startswith(GITHUB):
@@ -107,7 +107,7 @@ def locate(hub_id: str, file: str, local: str | Path | None = None, *, argument:
 
 
 def locate_any(hub_id: str, files: Sequence[str], local: str | Path | None = None, *, argument: str = "path") -> Path:
-    """`locate` for what is published under several names, the preferred one first; what is at hand goes before that.
+    """`locate` for what is published under several names, the preferred one first; cached or local files are preferred.
 
     Raises:
         MissingWeights: If none of them is to be had; the message is about the first.
@@ -126,7 +126,7 @@ def locate_any(hub_id: str, files: Sequence[str], local: str | Path | None = Non
 
 
 def _download(hub_id: str, file: str, argument: str) -> Path:
-    """Asks the hub."""
+    """Downloads a file into the hub's cache."""
     from huggingface_hub import errors, hf_hub_download
 
     if hub_id.startswith(GITHUB):

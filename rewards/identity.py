@@ -1,4 +1,4 @@
-"""What tells one reward from another in a cache: its name, who brought which version of it, and its arguments."""
+"""Identity of a reward in a cache: its name, the distribution and version (or files) it comes from, its arguments."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""ImageReward (Xu et al. 2023, arXiv 2304.05977): a BLIP that reads image and prompt together, trained on rankings.
+"""ImageReward (Xu et al. 2023, arXiv 2304.05977): a BLIP over image and prompt together, trained on rankings.
 
 The published checkpoint (THUDM/ImageReward) is loaded into BLIP's towers of transformers. The prompt, up to 35 tokens,
-attends to the patches of the image; the state of its first token goes through five linear layers, and the result is
-shifted and scaled to mean 0 and spread 1 over the training data.
+attends to the patches of the image; five linear layers map the state of its first token to a number, which is shifted
+and scaled to mean 0 and standard deviation 1 over the training data.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from diffalign.rewards import weights
 from diffalign.rewards.blip import BlipTowers, rename, text_config, vision_config
 from diffalign.rewards.heads import ScoreHead
 from diffalign.rewards.images import Preprocess
-from diffalign.rewards.text_features import LengthWarning
+from diffalign.rewards.text_features import LengthWarning, tokenizer_beside
 from diffalign.rewards.vision import BATCH_SIZE, VisionReward
 
 REPO = "THUDM/ImageReward"
@@ -45,12 +45,12 @@ class ImageRewardReward(VisionReward):
 
         Args:
             path: Folder of a local copy of `ImageReward.pt` and `med_config.json`.
-            tokenizer: Folder of a local copy of bert-base-uncased's tokenizer.
+            tokenizer: Hub id or folder of the tokenizer; default the one in `path`, or bert-base-uncased's.
             batch_size: See `VisionReward`.
             checkpoint: See `VisionReward`.
 
         Raises:
-            MissingWeights: If files are not to be had.
+            MissingWeights: If files cannot be found.
             ValueError: If the checkpoint is another model's.
         """
         from transformers import AutoTokenizer
@@ -58,7 +58,7 @@ class ImageRewardReward(VisionReward):
         self.name = "imagereward"
         file = weights.locate(REPO, "ImageReward.pt", path)
         config = weights.locate(REPO, "med_config.json", path)
-        where = tokenizer or TOKENIZER
+        where = tokenizer or tokenizer_beside(path, TOKENIZER)
         self._tokenizer = weights.from_pretrained(AutoTokenizer, where, "tokenizer.json", argument="tokenizer")
         module = load(file, config)
         super().__init__(module, batch_size=batch_size, checkpoint=checkpoint)
@@ -95,7 +95,7 @@ class ImageRewardModel(nn.Module):
 
 
 def standardise(output: Tensor) -> Tensor:
-    """Scores `(n,)` from outputs of the head `(n,)`: mean 0 and spread 1 over the training data."""
+    """Scores `(n,)` from outputs of the head `(n,)`: mean 0 and standard deviation 1 over the training data."""
     return (output - MEAN) / STD
 
 

@@ -1,4 +1,4 @@
-"""From images in [0, 1] to what a vision model reads: resizing, cropping, padding, normalising, all with a gradient.
+"""Images in [0, 1] to the input of a vision model: resizing, cropping, padding, normalising, all with a gradient.
 
 Most published scores were made by PIL on 8-bit images, so each step is PIL's: bicubic with antialiasing (the same
 kernel, a = -1/2), the width first, then the height, each result rounded to 8 bits. Rounding is straight-through (the
@@ -97,7 +97,7 @@ def _short_side(images: Tensor, size: int, mode: str) -> Tensor:
 def crop_to_square(images: Tensor, size: int, mode: str = "bicubic") -> Tensor:
     """Short side to `size`, then the centre: `(B, 3, size, size)`. The transform of OpenAI's CLIP and of open_clip.
 
-    Half a pixel goes to the even offset, as in torchvision's `CenterCrop`.
+    An offset of half a pixel is rounded to the even number, as in torchvision's `CenterCrop`.
     """
     scaled = _short_side(images, size, mode)
     top, left = round((scaled.shape[-2] - size) / 2), round((scaled.shape[-1] - size) / 2)
@@ -122,7 +122,7 @@ def pad_to_square(
     """Long side to `size`, then black on both sides of the short one: `(B, 3, size, size)`. HPSv2's transform.
 
     The published code resizes float tensors, so nothing is rounded or clamped here unless `resizer` is `resize_bytes`.
-    An odd rest goes right or below.
+    Of an odd margin, the larger half is right or below.
     """
     scale = size / max(images.shape[-2:])
     height, width = (max(1, round(side * scale)) for side in images.shape[-2:])
@@ -133,7 +133,7 @@ def pad_to_square(
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The way from images to the input of one vision model.
+    """The transform from images to the input of one vision model.
 
     Attributes:
         size: Side of the square that the model reads, in pixels.

@@ -1,8 +1,8 @@
-"""Weights that find themselves: rewards held above a threshold by Lagrange multipliers.
+"""Adaptive weights by Lagrange multipliers, which hold rewards above a threshold.
 
 Constrained RLHF (Moskovitz et al. 2023, arXiv:2310.04373) in the form of `diffalign.losses.constraints`. There the
 first weight is that of the KL's advantage; here it is that of the rewards without a threshold. One step of plain
-gradient descent per roll-out, on the mean reward of that roll-out, from multipliers 0 (weight 1/2) [ours].
+gradient descent per rollout, on the mean reward of that rollout, from multipliers 0 (weight 1/2) [ours].
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read_thresholds(
 
 
 def _row(settings: Thresholds, multipliers: Mapping[str, float]) -> Tensor:
-    """Multipliers `(K,)` in fp64, 0 where a run has just begun."""
+    """Multipliers `(K,)` in fp64, 0 at the start of a run."""
     return torch.tensor([multipliers.get(name, 0.0) for name in settings.thresholds], dtype=torch.float64)
 
 
@@ -63,7 +63,7 @@ def reward_weights(settings: Thresholds, multipliers: Mapping[str, float], names
 
 
 def stepped(settings: Thresholds, multipliers: Mapping[str, float], means: Mapping[str, float]) -> dict[str, float]:
-    """The multipliers after one step on the mean rewards of a roll-out; a NaN mean moves nothing."""
+    """The multipliers after one step on the mean rewards of a rollout; a NaN mean moves nothing."""
     xi = _row(settings, multipliers).requires_grad_()
     value = torch.tensor([means[name] for name in settings.thresholds], dtype=torch.float64)
     bound = torch.tensor(list(settings.thresholds.values()), dtype=torch.float64)

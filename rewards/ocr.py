@@ -1,7 +1,7 @@
-"""Does an image show the text that its prompt quotes? Read by a model of transformers, scored by edit distance.
+"""Text rendering: the text that the prompt quotes against what a model reads in the image, by edit distance.
 
 The score of Flow-GRPO's text rendering task, 1 - distance / length, blanks and case ignored, without PaddleOCR: any
-reader will do that transformers loads, from GOT-OCR (whole pictures) to TrOCR (one line) or a chat model.
+model of transformers that reads text, from GOT-OCR (whole images) to TrOCR (one line) or a chat model.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class OcrReward(Reward):
 
         Args:
             model: Hub id or folder of a model that `AutoModelForImageTextToText` loads.
-            contained: Whether a reading that contains the text is right whatever stands around it; otherwise
-                superfluous letters cost.
+            contained: Whether a reading that contains the text has score 1 whatever is around it; otherwise
+                superfluous letters lower the score.
             max_new_tokens: Length of a reading.
             dtype: Of the weights.
             batch_size: Images read at once.
 
         Raises:
-            MissingWeights: If files are not to be had.
+            MissingWeights: If files cannot be found.
             ValueError: If the weights are not those of the model, or a number is below 1.
         """
         if batch_size < 1 or max_new_tokens < 1:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 def as_scores(name: str, returned: Any, device: torch.device | str) -> Tensor:
-    """The scores in what a reward returned.
+    """The scores in the return value of a reward.
 
     Args:
         name: Of the reward, for messages.
-        returned: A tensor `(B,)`, or `B` numbers (list, tuple, numpy array) in which None stands for "could not score".
+        returned: A tensor `(B,)`, or `B` numbers (list, tuple, numpy array) with None for "could not score".
             Of a pair `(scores, details)`, the return value of rewards written for flow_grpo, the details are ignored.
         device: Where scores given as numbers are put.
 

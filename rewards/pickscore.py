@@ -11,6 +11,7 @@ from pathlib import Path
 from diffalign.rewards.clip import SimilarityReward
 from diffalign.rewards.clip_transformers import TransformersClip
 from diffalign.rewards.images import crop_to_square_floor
+from diffalign.rewards.text_features import tokenizer_beside
 from diffalign.rewards.vision import BATCH_SIZE
 
 MODEL = "yuvalkirstain/PickScore_v1"
@@ -41,21 +42,12 @@ class PickScoreReward(SimilarityReward):
             checkpoint: See `VisionReward`.
 
         Raises:
-            MissingWeights: If files are not to be had.
+            MissingWeights: If files cannot be found.
             ValueError: If the checkpoint is another model's.
         """
         self.name = "pickscore"
-        model = TransformersClip(
-            path or MODEL, tokenizer=tokenizer or _tokenizer(path), fit=crop_to_square_floor, argument="path"
-        )
+        tokenizer = tokenizer or tokenizer_beside(path, PROCESSOR)
+        model = TransformersClip(path or MODEL, tokenizer=tokenizer, fit=crop_to_square_floor, argument="path")
         factor = model.logit_scale
         self.range = (-factor, factor)
         super().__init__(model, factor=factor, batch_size=batch_size, checkpoint=checkpoint)
-
-
-def _tokenizer(path: str | Path | None) -> str | Path:
-    """A local copy may bring the tokenizer along."""
-    names = ("tokenizer.json", "vocab.json")
-    if path is not None and any((Path(path).expanduser() / name).is_file() for name in names):
-        return path
-    return PROCESSOR

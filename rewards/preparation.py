@@ -1,4 +1,4 @@
-"""Rewards as a run uses them: made, protected, routed, by name."""
+"""Rewards as a run uses them: made from names, with options, cache and routes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_names(key: str, given: Mapping[str, Any], known: Sequence[str]) -> Non
     """Refuse settings of a reward that the run does not have.
 
     Raises:
-        ValueError: the nearest name is said.
+        ValueError: names the nearest one.
     """
     for name in given:
         if name not in known:
@@ -70,6 +70,6 @@ def check_names(key: str, given: Mapping[str, Any], known: Sequence[str]) -> Non
 
 
 def _of(reward: Reward, source: Any, settings: Mapping[str, Any] | None) -> Any:
-    """The setting of a reward, under its own name or the one it was asked for by."""
+    """The setting of a reward, under its own name or the name in the configuration."""
     found = (settings or {}).get(reward.name)
     return (settings or {}).get(source) if found is None and isinstance(source, str) else found

@@ -1,10 +1,10 @@
-"""From a name, a file or a callable to a reward.
+"""Makes rewards from names, files and callables.
 
 Names are entry points of the group `diffalign.rewards`, whose value is a factory `(**cfg) -> Reward`; any distribution
-may declare them. The built-in rewards come through the same door: from the installed metadata, or, where the package
-runs from a checkout, from the `pyproject.toml` beside it (metadata of an editable install goes stale when that file
+may declare them. Built-in rewards use the same mechanism: they are read from the installed metadata, or, where the
+package runs from a checkout, from its `pyproject.toml` (metadata of an editable install goes stale when that file
 changes, and a bare checkout has none). Listing reads metadata only; a plugin's module is imported when its name is
-first asked for.
+first used.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _checkout_entries(pyproject: Path) -> list[Entry] | None:
 
 
 def entries() -> list[Entry]:
-    """All registered rewards by name; a name that two distributions declare stands in it twice."""
+    """All registered rewards by name; a name that two distributions declare is listed twice."""
     installed = {
         Entry(point.name, point.value, point.dist.name if point.dist else "unknown")
         for point in metadata.entry_points(group=GROUP)
@@ -78,10 +78,10 @@ def _find(name: str) -> Entry:
 
 
 def declaration(entry: Entry) -> type[Reward]:
-    """What an entry says of itself before it is made: the class, with its scope, range, needs, licence and weights.
+    """The class of an entry, which has its scope, range, needs, licence and weights, without making the reward.
 
-    A factory function stands for the class that it is annotated to return; one without such an annotation says nothing
-    and gets the defaults of `Reward`. Imports the plugin's module, loads no weights.
+    Of a factory function it is the class in its return annotation; without one, `Reward` with its defaults. Imports the
+    plugin's module, loads no weights.
     """
     factory = metadata.EntryPoint(entry.name, entry.value, GROUP).load()
     made = factory if isinstance(factory, type) else get_type_hints(factory).get("return")
@@ -99,7 +99,7 @@ def _make(factory: Callable[..., Any], label: str, cfg: dict[str, Any]) -> Any:
 
 
 def as_reward(source: Any, cfg: dict[str, Any] | None = None, *, label: str | None = None) -> Reward:
-    """Makes a reward of what a user may hand over.
+    """Makes a reward from an object.
 
     Args:
         source: A reward, a pairwise judge (an object with `compare`), a class of either, or a plain function.
@@ -138,7 +138,7 @@ def _refuse(cfg: dict[str, Any], source: object) -> None:
 
 
 def get(spec: str | Callable[..., Any] | Reward, **cfg: Any) -> Reward:
-    """The reward that a specification stands for.
+    """Makes the reward of a specification.
 
     Args:
         spec: A registered name (`names()`), the same with the first argument of its factory behind a colon

@@ -1,4 +1,4 @@
-"""Which prompts a reward is for: by a metadata key (the task's tag, say) or by a regular expression on the prompt."""
+"""Routes: the prompts that a reward scores, by a metadata key (such as the task's tag) or a regular expression."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROMPT = "prompt"
 
 
 class Route:
-    """A condition on prompts, as YAML has it: `{tag: [colors, position], prompt: "^a red"}`; all parts must hold.
+    """A condition on prompts, as YAML has it: `{tag: [colors, position], prompt: "^a red"}`; all conditions must hold.
 
     Args:
         given: metadata key -> value or list of values; the key `prompt` is a regular expression that is searched for.
@@ -39,7 +39,7 @@ class Route:
             raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
 
     def __call__(self, prompt: str, metadata: Metadata) -> bool:
-        """Whether the reward is for this prompt."""
+        """Whether the reward scores this prompt."""
         if self._pattern is not None and not self._pattern.search(prompt):
             return False
         return all(metadata.get(key) in values for key, values in self._values.items())
@@ -50,7 +50,7 @@ class RoutedReward(WrappedReward):
 
     Args:
         reward: the reward.
-        route: which prompts it is for.
+        route: the prompts that it scores.
     """
 
     def __init__(self, reward: Reward, route: Route) -> None:

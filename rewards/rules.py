@@ -99,7 +99,7 @@ def _unchanged(advantages: Tensor) -> Tensor:
 
 
 def _gdpo(rewards: Tensor, weights: Sequence[float], *, advantage: Callable[..., Tensor]) -> Tensor:
-    """GDPO divides by the std of the group whatever the run's `advantage` does, as TRL does."""
+    """GDPO divides by the std of the group whatever `scale_rewards` says, as in TRL."""
     del advantage
     return multi_reward.gdpo_advantage(rewards, weights)
 

@@ -1,7 +1,7 @@
-"""Scores of images that only make sense beside other images of the same prompt.
+"""Rewards that compare the images of one prompt.
 
-A judge of pairs becomes one score per image by its mean probability of winning; a value of a whole set is handed back
-to the members. Both need whole groups in one call.
+A judge of pairs gives each image its mean probability of winning; the value of a whole set is distributed to its
+members. Both need whole groups in one call.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Credit = Callable[[SetValue, Tensor, Sequence[str], Sequence[Metadata]], Tensor]
 
 
 class PairwiseJudge(Protocol):
-    """Says how probably the first image is the better one. `differentiable` may be declared as in `Reward`."""
+    """Returns the probability that the first image is the better one. May declare `differentiable`, as `Reward`."""
 
     name: str
 
@@ -62,17 +62,17 @@ def _pick(values: Sequence[Any], indices: Sequence[int]) -> list[Any]:
 def _both_orders(
     compare: Compare, first: Tensor, second: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]
 ) -> Tensor:
-    """`(P,)` probability that the first image wins, asked both ways round so that a preference for a position cancels.
+    """`(P,)` probability that the first image wins, in both orders, so that a preference for a position cancels.
 
-    A pair is NaN when either question has no answer: one order alone would carry the bias.
+    A pair is NaN when either order has no answer: one order alone would keep the bias.
     """
-    asked = compare(first, second, prompts, metadata)
-    turned = compare(second, first, prompts, metadata)
-    for answer in (asked, turned):
+    forward = compare(first, second, prompts, metadata)
+    reverse = compare(second, first, prompts, metadata)
+    for answer in (forward, reverse):
         if not isinstance(answer, Tensor) or answer.shape != (len(first),):
             shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
             raise ValueError(f"compare returned {shape} for {len(first)} pairs; valid: a ({len(first)},) tensor")
-    return (asked.float() + 1 - turned.float()).to(first.device) / 2
+    return (forward.float() + 1 - reverse.float()).to(first.device) / 2
 
 
 def win_rates(
@@ -85,7 +85,7 @@ def win_rates(
 ) -> Tensor:
     """Mean probability of winning against all other members of the group.
 
-    Each unordered pair is asked in both orders. Pairs without an answer leave numerator and denominator; an image
+    Each unordered pair is judged in both orders. Pairs without an answer leave numerator and denominator; an image
     without any answer is NaN. Within a group of n with all answers the scores sum to n / 2.
 
     Args:
@@ -93,7 +93,7 @@ def win_rates(
         images: `(B, 3, H, W)` in [0, 1].
         prompts: `B` prompts.
         metadata: `B` records.
-        pairs_per_call: Most pairs handed to the judge at once: bounds memory, changes no score.
+        pairs_per_call: Most pairs per call of the judge: bounds memory, changes no score.
 
     Returns:
         `(B,)` float32 in [0, 1].
@@ -126,7 +126,7 @@ def _mean_wins(wins: Tensor, left: Tensor, right: Tensor, size: int) -> Tensor:
 
 
 def _check_group(members: Sequence[int], prompts: Sequence[str]) -> None:
-    """A group of one has nobody to be compared with: the caller has cut a group apart."""
+    """Refuses a group of one, which has nothing to be compared with: the caller has split a group."""
     if len(members) < 2:
         raise ValueError(
             f"a group of 1 (prompt {prompts[members[0]]!r}) cannot be compared; score whole groups of at least 2 images"
@@ -185,7 +185,7 @@ def broadcast(value: SetValue, images: Tensor, prompts: Sequence[str], metadata:
 
 
 def leave_one_out(value: SetValue, images: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]) -> Tensor:
-    """Credit `(n,)`: a member gets what the set loses without it, f(S) - f(S without i)."""
+    """Credit `(n,)`: a member gets f(S) - f(S without i)."""
     whole = _scalar(value(images, prompts, metadata), images)
     credit = []
     for index in range(len(images)):
@@ -203,7 +203,7 @@ def _scalar(value: Tensor | float, images: Tensor) -> Tensor:
 
 
 class GroupReward(Reward):
-    """A value of a whole group (its diversity, its distance to a distribution) handed back to the members."""
+    """A value of a whole group (its diversity, its distance to a distribution) distributed to its members."""
 
     scope = "group"
     needs = frozenset({"group_ids"})
@@ -220,7 +220,7 @@ class GroupReward(Reward):
         """Wraps a set value.
 
         Args:
-            value: `(images (n, 3, H, W), prompts, metadata) -> number`, for n >= 1 (`leave_one_out` asks for n - 1).
+            value: `(images (n, 3, H, W), prompts, metadata) -> number`, for n >= 1 (`leave_one_out` calls it on n - 1).
             name: Name in logs.
             credit: `leave_one_out` or `broadcast`, or a function of the same shape.
             differentiable: See `Reward`.

@@ -1,8 +1,8 @@
-"""The one place where rewards are called: what may go wrong, and what becomes of it.
+"""The one place where rewards are called, and the handling of their failures.
 
-A failure that belongs to a sample (NaN in the image, a judge without an answer, a score that is not finite) is NaN: the
-sample leaves numerator and denominator of every statistic. A mistake in the wiring (wrong shape, wrong type, any other
-exception) is an error at once: a run that goes on with it would only look healthy.
+A failure of a sample (NaN in the image, a judge without an answer, a score that is not finite) is NaN: the sample
+leaves numerator and denominator of every statistic. An error of the wiring (wrong shape, wrong type, any other
+exception) is raised at once: a run that went on would only look healthy.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def score(
 ) -> dict[str, Tensor]:
     """Scores images by several rewards, each under its own name.
 
-    Rewards whose scope is not pointwise need the whole groups of a rollout in one call. Records are handed over as
+    Rewards whose scope is not pointwise need the whole groups of a rollout in one call. Records are passed as
     copies, nested containers included; tensors in them are shared and must not be changed in place.
 
     Args:
@@ -49,7 +49,7 @@ def score(
 
     Raises:
         ValueError: If the inputs do not fit together, images leave [0, 1], a reward returns the wrong shape or type,
-            changes the images or keeps back the gradient that it promises, or `grad` is set and a reward is not
+            changes the images or lacks the gradient that it promises, or `grad` is set and a reward is not
             differentiable, the images are detached, or gradients are switched off. Exceptions of a reward pass through,
             with a note that names the reward and the place in its code.
     """
@@ -92,7 +92,7 @@ def _check_inputs(images: Tensor, prompts: Sequence[str], metadata: Sequence[Map
 
 
 def _check_graph(rewards: Mapping[str, Reward], images: Tensor) -> None:
-    """Raises where a gradient is asked for and could not flow."""
+    """Raises where `grad` is set and no gradient could flow."""
     without = [name for name, reward in rewards.items() if not reward.differentiable]
     if without:
         raise ValueError(
@@ -111,7 +111,7 @@ def _check_graph(rewards: Mapping[str, Reward], images: Tensor) -> None:
 
 
 def _call(name: str, reward: Reward, images: Tensor, prompts: list[str], metadata: list[dict[str, Any]]) -> Tensor:
-    """`(B,)` float32 scores of one reward, checked; NaN throughout if it says that it cannot score."""
+    """`(B,)` float32 scores of one reward, checked; all NaN if it raises `ScoringFailure`."""
     version = None if images.is_inference() else images._version
     try:
         returned = reward(images, prompts, metadata)

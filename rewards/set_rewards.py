@@ -1,6 +1,6 @@
 """Rewards of whole groups: diversity (Vendi score), closeness to a set of images (Frechet distance), as in DRAGON.
 
-A member is paid what the set loses without it (`credit: leave_one_out`), or everyone the value (`credit: broadcast`).
+The credit of a member is what the set loses without it (`credit: leave_one_out`), or the value (`credit: broadcast`).
 Features are computed once per image, not once per subset.
 """
 
@@ -30,7 +30,7 @@ CreditName = Literal["leave_one_out", "broadcast"]
 
 
 class FeatureSetReward(GroupReward):
-    """A value of a set of features, handed back to the images."""
+    """A value of a set of features, distributed to the images."""
 
     licence = "Apache-2.0 (DINOv2)"
     weights = DINO_FILES
@@ -77,7 +77,7 @@ class VendiReward(FeatureSetReward):
             credit: leave_one_out or broadcast.
 
         Raises:
-            MissingWeights: If the encoder's files are not to be had.
+            MissingWeights: If the encoder's files cannot be found.
             ValueError: If the credit is unknown.
         """
         super().__init__(
@@ -101,7 +101,7 @@ class FrechetReward(FeatureSetReward):
             credit: leave_one_out or broadcast.
 
         Raises:
-            MissingWeights: If the encoder's files are not to be had, or there is no reference.
+            MissingWeights: If the encoder's files cannot be found, or there is no reference.
             ValueError: If the reference is unreadable, of another encoder, or the credit is unknown.
         """
         self._reference: Statistics | None = None

@@ -1,9 +1,9 @@
-"""The reward of the embedded world: does a 32x32 scene show what its prompt asks for, by detector and GenEval's rules.
+"""The reward of the shapes world: GenEval's rules on the objects that the detector finds in a 32x32 scene.
 
 Four scores of one image: `soft` is the mean of count, colour, position and exclude credits, each in [0, 1], and 1
 exactly when the image is correct; `strict` is that verdict itself, 0 or 1; `reference` is the soft form of the reward
 server that Flow-GRPO trained with, which can be very negative (see `diffalign.evaluation.geneval`); `graded` is a
-denser soft score that also asks for clean shapes and for nothing else (see `diffalign.evaluation.geneval_graded`).
+denser soft score that also counts confidence and superfluous objects (see `diffalign.evaluation.geneval_graded`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCORERS: dict[str, Callable[[Sequence[geneval.Detection], Metadata], float]] = {
 
 
 class ShapesReward(Reward):
-    """GenEval's judgement of scenes of coloured shapes."""
+    """GenEval's score of scenes of coloured shapes."""
 
     needs = frozenset({"metadata"})
     range: tuple[float, float] | None = (0.0, 1.0)
@@ -79,7 +79,7 @@ class ShapesReward(Reward):
 
 
 def strict() -> ShapesReward:
-    """The benchmark's own verdict, 0 or 1."""
+    """`shapes` with the benchmark's verdict, 0 or 1."""
     return ShapesReward("strict")
 
 

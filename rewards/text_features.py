@@ -1,10 +1,11 @@
-"""Features of prompts, each computed once: the same few hundred prompts come back in every epoch."""
+"""Features of prompts, each computed once: the same few hundred prompts recur in every epoch."""
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ PER_CALL = 32
 
 
 class TextFeatures:
-    """A bounded memory in front of a text encoder; the least recently used prompt is forgotten first.
+    """A bounded cache in front of a text encoder; the least recently used prompt is dropped first.
 
     Attributes:
         encoded: Prompts that went through the encoder so far.
@@ -32,7 +33,7 @@ class TextFeatures:
             limit: Prompts kept, at least 1.
         """
         if limit < 1:
-            raise ValueError(f"the memory of prompts holds at least 1, got {limit}")
+            raise ValueError(f"the cache of prompts holds at least 1, got {limit}")
         self._encode = encode
         self._limit = limit
         self._known: OrderedDict[str, Tensor] = OrderedDict()
@@ -52,7 +53,7 @@ class TextFeatures:
             self._known.move_to_end(prompt)
         while len(self._known) > self._limit:
             self._known.popitem(last=False)
-        # A copy: what was remembered in inference mode could not be saved for a backward pass.
+        # A copy: features cached in inference mode could not be saved for a backward pass.
         return torch.stack([features[prompt] for prompt in prompts])
 
     def __len__(self) -> int:
@@ -60,15 +61,23 @@ class TextFeatures:
         return len(self._known)
 
     def clear(self) -> None:
-        """Forgets everything: the encoder has moved or changed its dtype."""
+        """Empties the cache: the encoder has moved or changed its dtype."""
         self._known.clear()
+
+
+def tokenizer_beside(path: str | Path | None, published: str) -> str | Path:
+    """The folder of a local copy of a model if the tokenizer is in it, else the published one's hub id."""
+    names = ("tokenizer.json", "vocab.json", "vocab.txt")
+    if path is not None and any((Path(path).expanduser() / name).is_file() for name in names):
+        return path
+    return published
 
 
 class LengthWarning:
     """One warning, and no more, about prompts that a text encoder cuts off."""
 
     def __init__(self, name: str, context: int) -> None:
-        """Speaks for a reward of this name whose text encoder reads `context` tokens."""
+        """For a reward of this name whose text encoder reads `context` tokens."""
         self._name = name
         self._context = context
         self._told = False
@@ -81,7 +90,7 @@ class LengthWarning:
         first = next(prompt for prompt, long in zip(prompts, too_long, strict=True) if long)
         logger.warning(
             "reward %r reads %d tokens; the rest of longer prompts is cut off and does not count (first: %r...). "
-            "This is said once.",
+            "This warning is shown once.",
             self._name,
             self._context,
             first[:80],

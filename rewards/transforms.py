@@ -1,7 +1,7 @@
 """Transforms of one reward before it meets the others, named in YAML.
 
 A reward arrives as `(P, G)`, one row per prompt; NaN (could not be scored) stays NaN. A list of steps such as
-`[{affine: {scale: 0.1}}, {clamp: {low: 0, high: 1}}, rank]` is read once and then applied to each roll-out. Steps are
+`[{affine: {scale: 0.1}}, {clamp: {low: 0, high: 1}}, rank]` is read once and then applied to each rollout. Steps are
 functions of `diffalign.losses`; running moments go in and come out, nothing here remembers anything.
 """
 
@@ -30,7 +30,7 @@ from diffalign.losses.reward_shaping import (
 from diffalign.naming import unknown
 
 Takes = Literal["reward", "batch", "moments", "reference"]
-"""What a transform looks at: each reward alone, the batch, running moments, or rewards of reference samples."""
+"""Inputs of a transform: each reward alone, the batch, running moments, or rewards of reference samples."""
 
 
 def clamp(r: Tensor, *, low: float = -math.inf, high: float = math.inf) -> Tensor:
@@ -58,12 +58,12 @@ def rank(r: Tensor) -> Tensor:
 
 
 def standardize_batch(r: Tensor, *, bound: float = math.inf, eps: float = 1e-8) -> Tensor:
-    """Return `r` less its mean over its deviation, both over all samples of this roll-out."""
+    """Return `r` less its mean over its deviation, both over all samples of this rollout."""
     return standardize(r, update_moments(empty_moments(), r), bound=bound, eps=eps)
 
 
 class Transform(NamedTuple):
-    """A row of the table: the function, and what it takes beside the reward."""
+    """A row of the table: the function, and its inputs beside the reward."""
 
     function: Callable[..., Tensor]
     takes: Takes = "reward"
@@ -86,7 +86,7 @@ TRANSFORMS: dict[str, Transform] = {
 
 
 class Step(NamedTuple):
-    """One transform with its settings; `samples` are the reference samples per prompt that it asks for."""
+    """One transform with its settings; `samples` are the reference samples per prompt that it needs."""
 
     name: str
     options: dict[str, Any]
@@ -134,7 +134,7 @@ def _read_step(reward: str, item: Any) -> Step:
 
 
 def check_options(what: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Refuse options that are not keywords of a function, and say which are missing.
+    """Refuse options that are not keywords of a function, or that are missing.
 
     Raises:
         ValueError: an unknown option (the nearest is named) or one without default that is not given.
@@ -149,7 +149,7 @@ def check_options(what: str, function: Callable[..., Any], options: Mapping[str,
 
 
 def _try(reward: str, steps: Sequence[Step]) -> None:
-    """A value that can never work is told before the first roll-out."""
+    """Refuses a value that can never work before the first rollout."""
     try:
         transformed(torch.full((1, 2), 0.5), steps, reference=torch.full((1, 1), 0.5))
     except (TypeError, ValueError) as error:
@@ -168,9 +168,9 @@ def transformed(
     Args:
         r: `(P, G)`.
         steps: from `read_steps`.
-        reference: `(P, M)`, raw rewards of reference samples of the same prompts; what stands before the step that
-            compares with them is applied to them too, with the same statistics.
-        moments: position of a step -> its moments after the last roll-out. This roll-out enters them first.
+        reference: `(P, M)`, raw rewards of reference samples of the same prompts; the steps before the one that
+            compares with them are applied to them too, with the same statistics.
+        moments: position of a step -> its moments after the last rollout. This rollout enters them first.
 
     Returns:
         `(P, G)`, and the moments for the next call.

@@ -1,4 +1,4 @@
-"""What rewards with a vision model share: the model's own device and dtype, batches, the gradient, the self-test."""
+"""Base class of rewards with a vision model: the model's own device and dtype, batches, gradient, self-test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH_SIZE = 32
 class VisionReward(Reward):
     """A frozen vision model that scores each image alone, with a gradient.
 
-    Images may lie on another device than the model; the score comes back to the images. The model computes in its own
+    Images may be on another device than the model; the score is returned on theirs. The model computes in its own
     dtype, whatever autocast is around it, so that a score does not depend on the trainer's precision.
     """
 
@@ -76,7 +76,7 @@ class VisionReward(Reward):
 
     @property
     def _place(self) -> Tensor:
-        """A parameter, which says on what device and in what dtype the model is."""
+        """A parameter of the model, for its device and dtype."""
         return next(self._module.parameters())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:

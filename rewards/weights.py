@@ -75,7 +75,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """A flat dictionary of tensors out of what a checkpoint holds."""
+    """The flat dictionary of tensors in the content of a checkpoint."""
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
@@ -156,7 +156,7 @@ def from_pretrained(factory: Any, source: str | Path, file: str, *, argument: st
         **options: Further arguments of `from_pretrained`.
 
     Raises:
-        MissingWeights: If the files are not to be had.
+        MissingWeights: If the files cannot be found.
     """
     local = Path(source).expanduser()
     try:
@@ -170,7 +170,7 @@ def from_pretrained(factory: Any, source: str | Path, file: str, *, argument: st
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the table of differences that transformers logs: they are judged here."""
+    """Without the table of differences that transformers logs: they raise errors here."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
@@ -192,7 +192,7 @@ def load_model(
 ) -> Any:
     """A frozen model of transformers in eval mode, all of whose weights came from the files.
 
-    transformers itself fills what a file lacks with random numbers and a warning; here that is an error.
+    transformers fills missing tensors with random numbers and logs a warning; here that is an error.
 
     Args:
         factory: A model class of transformers.
@@ -203,7 +203,7 @@ def load_model(
         **options: Further arguments of `from_pretrained`.
 
     Raises:
-        MissingWeights: If the files are not to be had.
+        MissingWeights: If the files cannot be found.
         ValueError: If names or shapes differ from the model's; lists the first differences.
     """
     options = {"output_loading_info": True, "ignore_mismatched_sizes": True, **options}

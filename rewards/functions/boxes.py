@@ -1,4 +1,4 @@
-"""Layout as a smooth reward: boxes taken for Gaussians."""
+"""Layout as a smooth reward: boxes as Gaussians."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class BoxReward(NamedTuple):
-    """Two rewards of a predicted box, `(B,)` in [0, 1] each: where its middle lies, and how it covers the target."""
+    """Two rewards of a predicted box, `(B,)` in [0, 1] each: position of its centre, and overlap with the target."""
 
     point: Tensor
     coverage: Tensor

@@ -1,4 +1,4 @@
-"""Comparing rewards with each other, and with what is known of the generators they judge."""
+"""Comparing rewards with each other, and with known strengths of the generators that they score."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _share(elo: float, elo_reference: float) -> float:
 def elo_offset(
     source: Tensor, reference: Tensor, elo: float, elo_reference: float, *, tau: float = 0.1, steps: int = 100
 ) -> float:
-    """Offset d of a source's scores so that its win rate against a reference is the one that their Elo foretells.
+    """Offset d of a source's scores so that its win rate against a reference is the one that their Elo predicts.
 
     mean sigmoid((s_o + d - s_r) / tau) = 1 / (1 + 10^((E_r - E_o) / 400)) over all cross pairs. CHARM (arXiv
     2504.10045), the equation of HexagonStar/CHARM, which approaches it by 100 steps of Adam; the left side grows with
@@ -74,7 +74,7 @@ def elo_offset(
 
 
 class Mismatch(NamedTuple):
-    """Win rate of the source over the reference on equal prompts, and how far it is from what Elo foretells."""
+    """Win rate of the source over the reference on equal prompts, and its distance from the Elo prediction."""
 
     wins: float
     degree: float

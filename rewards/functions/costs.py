@@ -1,4 +1,4 @@
-"""Rewards that know what an answer has cost: tokens, or on images the model evaluations of the sampler."""
+"""Rewards that depend on the cost of an answer: tokens, or for images the model evaluations of the sampler."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def rank_discount(correct: Tensor, rank: Tensor) -> Tensor:
 
 
 def progress_reward(value: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """What a value gains over the best of its history, never negative, and the history after it, `(B,)` each.
+    """Gain of a value over the best of its history, never negative, and the history after it, `(B,)` each.
 
     RetroAgent (arXiv 2603.08561), rebuilt from its description.
 

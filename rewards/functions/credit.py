@@ -1,4 +1,4 @@
-"""Credit for part of what was asked: checklists, ordered steps, ranges, answers to questions."""
+"""Partial credit: checklists, ordered steps, ranges, answers to questions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rewards out of a model's probabilities: what it would answer, and how likely it finds a text."""
+"""Rewards from a model's probabilities: of its answers, and of given texts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def expected_grade(logits: Tensor, grades: Sequence[Sequence[int]]) -> Tensor:
 
 
 def likelihood_contrast(positive: Tensor, negative: Tensor) -> Tensor:
-    """Mean log-likelihood of what a pleased reader would say next minus that of a displeased one, `(B,)`.
+    """Mean log-likelihood of continuations of a satisfied reader minus that of a dissatisfied one, `(B,)`.
 
     FLR (arXiv 2409.13948). NaN entries (a follow-up that could not be scored) leave their mean.
 

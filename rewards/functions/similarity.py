@@ -1,4 +1,4 @@
-"""How much one set of features is like another: phrases, patches, examples of what is wanted."""
+"""Similarity of two sets of features: phrases, patches, examples."""
 
 from __future__ import annotations
 

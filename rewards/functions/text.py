@@ -1,4 +1,4 @@
-"""Comparing a text that was asked for with one that was read."""
+"""Comparing a wanted text with one that was read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tokens stand for an answer: found by their spelling, never by number, so that any tokenizer will do."""
+"""Tokens of an answer, found by their spelling and never by number, so that any tokenizer works."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def reward_head(width: int) -> nn.Sequential:
 
 
 def read_instruction(path: Path) -> str:
-    """The question, with `{text_prompt}` and the reward token, out of the authors' source file or a text file.
+    """The question, with `{text_prompt}` and the reward token, from the authors' source file or a text file.
 
     A Python file is parsed, not run: the strings `INSTRUCTION` and `prompt_with_special_token` are joined.
 
@@ -82,7 +82,7 @@ def find_instruction(local: str | Path | None = None) -> Path:
 
 
 class _Ranker(nn.Module):
-    """Backbone and head under one roof, so that they move together."""
+    """Backbone and head as one module, so that they move together."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class _Ranker(nn.Module):
 
 
 class _FromTensors:
-    """`from_pretrained` of a checkpoint that is already read, in whichever naming of Qwen2-VL it was saved."""
+    """`from_pretrained` of a checkpoint that is already read, under either naming of Qwen2-VL's tensors."""
 
     def __init__(self, config: Any, state: dict[str, Tensor]) -> None:
         self._config, self._state = config, state
@@ -148,7 +148,7 @@ class HPSv3Reward(VisionReward):
             checkpoint: See `VisionReward`.
 
         Raises:
-            MissingWeights: If files are not to be had.
+            MissingWeights: If files cannot be found.
             ValueError: If a checkpoint or an instruction is another one's, or the dtype is unknown.
         """
         from transformers import AddedToken, AutoProcessor

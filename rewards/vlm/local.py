@@ -1,4 +1,4 @@
-"""A vision-language model of transformers on this machine, asked for its next token."""
+"""A local vision-language model of transformers: logits of the first token of its answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHAT_FILE = "chat_template.json"
 class LocalVLM:
     """Questions about images to a frozen decoder-only model, answered by the logits of the first token.
 
-    Sequences are padded on the right and read at their own last token, so that a question does not see its neighbours.
+    Sequences are padded on the right and read at their own last token, so that a question does not depend on its batch.
     """
 
     def __init__(self, model: Any, processor: Any) -> None:
@@ -40,7 +40,7 @@ class LocalVLM:
             argument: What the user sets to name another one, for error messages.
 
         Raises:
-            MissingWeights: If the files are not to be had.
+            MissingWeights: If the files cannot be found.
             ValueError: If the weights are not those of the model.
         """
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -59,7 +59,7 @@ class LocalVLM:
         return self
 
     def plain(self, prompt: str) -> str:
-        """A prompt without the model's special tokens: an image, or the end of a turn, is not its to declare."""
+        """A prompt without the model's special tokens, so that it cannot insert an image or end the turn."""
         added = self.tokenizer.added_tokens_decoder.values()
         tokens = {str(token) for token in added if token.special} | {getattr(self.processor, "image_token", None) or ""}
         tokens.discard("")
@@ -77,14 +77,14 @@ class LocalVLM:
         if not getattr(self.processor, "chat_template", None):
             raise ValueError(
                 f"{type(self.processor).__name__} has no chat template; put the model's {CHAT_FILE} or "
-                "chat_template.jinja into its folder (base models without one cannot be asked)"
+                "chat_template.jinja into its folder (base models have none)"
             )
         content = [{"type": "image"}] * images + [{"type": "text", "text": text}]
         turn = [{"role": "user", "content": content}]
         return str(self.processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
 
     def inputs(self, images: Sequence[Tensor], texts: Sequence[str]) -> dict[str, Tensor]:
-        """Everything that the model reads, on its device and in its precision.
+        """The model's inputs, on its device and in its precision.
 
         Args:
             images: Per image of a question `(B, 3, H, W)` in [0, 1].

@@ -1,4 +1,4 @@
-"""Scores read from the logits of a vision-language model on this machine: P(yes), or the mean of a grade."""
+"""Scores from the logits of a local vision-language model: P(yes), or the mean of a grade."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class LogitReward(Reward):
             name: Name in logs.
             template: Question with `{prompt}`.
             read: Logits `(B, V)` -> scores `(B,)`.
-            batch_size: Most images asked about at once.
+            batch_size: Most images per forward pass.
 
         Raises:
             ValueError: If the template lacks `{prompt}`, or batch_size is below 1.
@@ -92,7 +92,7 @@ class LogitReward(Reward):
         return torch.cat(scores).to(images.device)
 
     def self_test(self) -> None:
-        """Contract on three pictures of noise."""
+        """Contract on three images of noise."""
         images = torch.rand(3, 3, 56, 56, generator=torch.Generator().manual_seed(0))
         records = [{SOURCE_KEY: images[1]}] * 3
         check_contract(self, images, ["a cat", "a dog on a red chair", "a cube"], records)
@@ -138,10 +138,10 @@ class VQAScore(LogitReward):
             among: `yes_no`: yes against no, all spellings; `all`: the spellings of yes among all tokens, which is
                 nearer to what t2v_metrics returns for these models (there the one token "Yes").
             dtype: Of the weights.
-            batch_size: Most images asked about at once.
+            batch_size: Most images per forward pass.
 
         Raises:
-            MissingWeights: If the model's files are not to be had.
+            MissingWeights: If the model's files cannot be found.
             ValueError: If an argument is outside its choices.
         """
         vlm = LocalVLM.load(model, dtype=dtype)
@@ -178,10 +178,10 @@ class MLLMLogit(LogitReward):
             template: Question with `{prompt}`, and `{highest}`, `{requirement}` where wanted; None: ours. Edit-R1's
                 own wording is in its repository, and its scores are those of that wording.
             dtype: Of the weights.
-            batch_size: Most images asked about at once.
+            batch_size: Most images per forward pass.
 
         Raises:
-            MissingWeights: If the model's files are not to be had.
+            MissingWeights: If the model's files cannot be found.
             ValueError: If an argument is outside its choices.
         """
         if readout not in ("grade", "yes"):

@@ -1,4 +1,4 @@
-"""What to ask a chat server for, and how to read a number out of its answer."""
+"""Parsers: the request to a chat server, and the number in its answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOP = 20
 
 
 class Parser(NamedTuple):
-    """How one kind of answer is asked for and read.
+    """How one kind of answer is requested and read.
 
     Attributes:
         name: For the name of the reward.

@@ -18,7 +18,7 @@ BYTE = 255.0
 
 
 def pads(processor: Any) -> bool:
-    """Whether an image processor fills up with black, so that colours have to come after."""
+    """Whether an image processor pads with black, so that colours are normalised after it."""
     return bool(getattr(processor, "do_pad", False) or getattr(processor, "do_image_splitting", False))
 
 
@@ -44,7 +44,7 @@ def coloured(images: Tensor, processor: Any) -> Tensor:
 
 
 def prepare(images: Tensor, processor: Any) -> tuple[Tensor, dict[str, Any]]:
-    """What to hand to the processor, and how to call it.
+    """The images and keyword arguments for a call of the processor.
 
     Args:
         images: `(B, 3, H, W)` in [0, 1].

@@ -47,7 +47,7 @@ class YesJudge:
             name: Name in logs.
             template: Question with `{prompt}`, and `{principle}` where wanted.
             principle: What makes an image better.
-            batch_size: Most pairs asked about at once.
+            batch_size: Most pairs per forward pass.
 
         Raises:
             ValueError: If the template lacks `{prompt}`, or batch_size is below 1.
@@ -69,14 +69,14 @@ class YesJudge:
             **options: Further arguments of the class.
 
         Raises:
-            MissingWeights: If the model's files are not to be had.
+            MissingWeights: If the model's files cannot be found.
         """
         return cls(LocalVLM.load(model, dtype=dtype), f"rewarddance_{short_name(model)}", **options)
 
     def compare(
         self, images_a: Tensor, images_b: Tensor, prompts: Sequence[str], metadata: Sequence[Metadata]
     ) -> Tensor:
-        """P(first better), `(P,)`, of pairs `(P, 3, H, W)`; one order only, whoever asks turns them round."""
+        """P(first better), `(P,)`, of pairs `(P, 3, H, W)`; one order only; the caller judges the other order."""
         texts = [self.vlm.question(fill(self._template, prompt=self.vlm.plain(prompt)), images=2) for prompt in prompts]
         wins = []
         for start in range(0, len(texts), self._batch_size):
@@ -86,7 +86,7 @@ class YesJudge:
 
 
 class _Dance:
-    """What both rewards share: a `YesJudge` of their own, and where it lies."""
+    """Base class of both rewards: they own a `YesJudge` and move it."""
 
     differentiable = True
     licence = LICENCE

@@ -1,7 +1,7 @@
 """UnifiedReward (arXiv 2503.05236) behind an OpenAI-compatible server: a grade, or a verdict on two images.
 
-The questions are ours; the model was trained on its authors' wording, which stands in CodeGoat24/UnifiedReward and can
-be given as `template`. The score is read where the authors read it, after "Final Score:".
+The questions are ours; the model was trained on its authors' wording, which is in CodeGoat24/UnifiedReward and can
+be given as `template`. The score is read after "Final Score:", as in the authors' code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class UnifiedReward(RemoteVLM):
     def __init__(
         self, model: str = MODEL, *, template: str = SCORE_QUESTION, max_tokens: int = 1024, **client: Any
     ) -> None:
-        """Says which model to ask.
+        """Names the model.
 
         Args:
             model: Its name on the server.
@@ -58,7 +58,7 @@ class UnifiedRewardPairs(PairwiseReward):
     def __init__(
         self, model: str = MODEL, *, template: str = PAIR_QUESTION, max_tokens: int = 1024, **client: Any
     ) -> None:
-        """Says which model to ask; arguments and errors as for `UnifiedReward`."""
+        """Names the model; arguments and errors as for `UnifiedReward`."""
         name = f"unifiedreward_pairs_{model.rsplit('/', 1)[-1].lower()}"
         self.judge = RemoteJudge(model, template=template, parser=choice(VERDICTS, max_tokens), name=name, **client)
         super().__init__(self.judge)
