@@ -1,4 +1,4 @@
-"""Scoring in a process of its own, for Python code that would hold up the threads of the run; killed when late."""
+"""Scoring in a separate process, for Python code that would block the threads of the run; killed when late."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ START_SECONDS = 120.0
 
 
 class ProcessWorker:
-    """Asks a process, which makes the rewards anew from their specifications.
+    """Scores in a process, which makes its own copies of the rewards from their specifications.
 
     The process starts with the first call, or `start`, and again after it was killed or died.
 
     Args:
         specs: registered name or `file.py:function` -> keyword arguments of the reward.
-        device: where the weights lie and the images are scored.
+        device: of the weights and of the scoring.
         threads: of torch in the process; None = as many as torch takes.
     """
 
@@ -115,7 +115,7 @@ class ProcessWorker:
 
 
 def _received(pipe: Connection, timeout: float | None) -> Any:
-    """The next answer, or the exception that it stands for."""
+    """The next answer; raises the exception that it describes."""
     if not pipe.poll(timeout):
         raise Late(f"no answer within {timeout:g} s")
     kind, answer = pipe.recv()
@@ -127,7 +127,7 @@ def _received(pipe: Connection, timeout: float | None) -> Any:
 
 
 def describe(spec: str, arguments: Mapping[str, Any], reward: Reward) -> dict[str, Any]:
-    """What a reward says of itself, as JSON has it; `version` changes whenever its scores may."""
+    """Attributes of a reward, JSON-ready; `version` changes whenever its scores may."""
     from diffalign.rewards.identity import identity
 
     return {
@@ -153,8 +153,8 @@ def _make(specs: Mapping[str, Mapping[str, Any]], device: str) -> dict[str, Rewa
 
 
 def serve(pipe: Connection, specs: Mapping[str, Mapping[str, Any]], device: str, threads: int | None) -> None:
-    """What the process does: makes the rewards, then scores until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the run decides what it means
+    """Main function of the process: makes the rewards, then scores until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the run handles it
     if threads is not None:
         torch.set_num_threads(threads)
     try:
