@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any
 
 from diffalign import __version__
 from diffalign.commands._parser import Parser, normalised, refuse_unknown
@@ -82,7 +81,9 @@ def _plain_output() -> Iterator[None]:
         warnings.formatwarning = usual
 
 
-def _warning(message: Warning | str, *_place: Any) -> str:
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
     return f"warning: {message}\n"
 
 
@@ -112,7 +113,7 @@ def _run(verb: str, words: list[str]) -> int:
 
 
 def overview() -> str:
-    """What `diffalign --help` prints."""
+    """The text of `diffalign --help`."""
     width = max(len(verb) for verb in verbs())
     lines = [f"  {verb:<{width}}  {_load(verb).HELP}" for verb in verbs()]
     return "\n".join(["usage: diffalign COMMAND [options]", "", "commands:", *lines, "", *FOOT])

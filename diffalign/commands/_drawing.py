@@ -96,4 +96,4 @@ def check_finite(samples: Sequence[Sample], latents: Tensor, images: Tensor, dty
             found.append(f"the {stage} gave {names}")
     if found:
         advice = f"; {dtype} may overflow: try --dtype float32" if dtype.itemsize < 4 else ""
-        raise ValueError(f"images that are not finite are not written: {'; '.join(found)}{advice}")
+        raise ValueError(f"some images are not finite: {'; '.join(found)}{advice}")

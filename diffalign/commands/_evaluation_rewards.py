@@ -30,7 +30,7 @@ class Choice(NamedTuple):
     source: Run | None = None
 
     def stored(self) -> list[list[Any]]:
-        """What an evaluation file keeps under `KEY`."""
+        """The value under `KEY` in an evaluation file."""
         return [[spec, self.arguments.get(spec, {})] for spec in self.specs]
 
     def made(self) -> dict[str, Reward]:

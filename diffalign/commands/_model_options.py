@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 MODEL = "shapes-flow"
-"""What is used where neither an option nor a run names a model."""
+"""Default where neither an option nor a run names a model."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -36,7 +36,7 @@ def write_or_rescue(path: Path, write: Callable[[Path], object]) -> Path:
         write: writes the file that it is given.
 
     Returns:
-        Where the file is; another place than asked for is said on stderr.
+        Where the file is; a place other than `path` is printed on stderr.
 
     Raises:
         OSError: it could not be written anywhere.

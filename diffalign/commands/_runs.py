@@ -1,4 +1,4 @@
-"""What a run folder or one of its checkpoints says about its model, and the weights that they hold."""
+"""The configuration of a run folder or one of its checkpoints, and the weights in it."""
 
 from __future__ import annotations
 

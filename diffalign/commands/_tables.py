@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 CUT, GAP = "..", 2
-"""What stands for the end of a cell that was cut; spaces between columns."""
+"""End of a cell that was cut; spaces between columns."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:

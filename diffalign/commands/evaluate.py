@@ -31,7 +31,7 @@ PROTOCOL: dict[str, Any] = {
     "seed": 0,
     "negative_prompt": "",
 }
-"""What is used where no option, other evaluation (--against) or run says otherwise."""
+"""Defaults where no option, other evaluation (--against) or run sets a value."""
 RUN_KEYS: dict[str, str | tuple[str, ...]] = {
     **MODEL_KEYS,
     "prompts": "eval_dataset",

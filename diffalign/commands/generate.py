@@ -127,7 +127,7 @@ def _draw(
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What the images are made with."""
+    """The settings of the images, for the manifest."""
     from diffalign import __version__
 
     keys = "lora seed images_per_prompt guidance_scale num_inference_steps negative_prompt resolution dtype prompts"

@@ -10,7 +10,7 @@ from diffalign.commands._outputs import check_writable
 
 HELP = "write the report page of a run, finished or killed; several runs side by side"
 RUN_FILES = ("metrics.jsonl", "config.yaml", "evaluation")
-"""What a folder that is a run has at least one of."""
+"""A run folder has at least one of these."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Readers of what a run is fed with."""
+"""Readers of prompts, image files and image folders."""
 
 from __future__ import annotations
 

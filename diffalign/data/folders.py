@@ -19,7 +19,7 @@ CAPTIONS = "metadata.jsonl"
 SAMPLES, SHEET = "samples", "grid.png"
 """GenEval's names: the folder of one prompt's images beside its `metadata.jsonl`, and the sheet of them."""
 MANIFEST = "generate.json"
-"""What `diffalign generate` calls the list of its own files."""
+"""The list that `diffalign generate` keeps of its own files."""
 TEXTS = ("prompt", "text", "caption")
 """Keys of a caption in `metadata.jsonl`; the first one that is there counts."""
 
@@ -70,7 +70,7 @@ def read_folder(folder: str | Path) -> list[Picture]:
 
 
 class _Found:
-    """What lies in a folder.
+    """Contents of a folder.
 
     Attributes:
         images: name within the folder -> where it is.

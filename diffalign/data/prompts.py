@@ -19,7 +19,7 @@ class Record(TypedDict):
 
 
 def read_prompts(spec: str | Path) -> list[Record]:
-    """The prompts that a specification stands for, in file order.
+    """Read prompts, in file order.
 
     Args:
         spec: `shapes:train` or `shapes:heldout`; a `.txt` file with one prompt a line; or a `.jsonl` file with one

@@ -69,7 +69,7 @@ def _front_matter(run: RunFolder, base: str | None, lora: bool) -> dict[str, Any
 
 
 def _summary(run: RunFolder, base: str | None, lora: bool) -> str:
-    """What this is, in one paragraph."""
+    """Model, rewards and steps, in one paragraph."""
     kind = "LoRA weights for" if lora else "A fine-tuned version of"
     rewards = ", ".join(f"`{_line(name)}`" for name in run.metrics.reward_names()) or "the rewards in `config.yaml`"
     steps = f" in {int(run.metrics.steps[-1]['step'])} optimisation steps" if run.metrics.steps else ""

@@ -14,7 +14,7 @@ __all__ = ["check_comparable", "compare", "headline", "subset_text"]
 Line = dict[str, Any]
 LEVEL = 0.95
 
-# What has to be equal in both evaluations, and what would be compared where it is not.
+# Keys that have to be equal in both evaluations, and the comparison that would be made otherwise.
 SAME = {
     "suite": "scores of two suites",
     "num_inference_steps": "two step counts",

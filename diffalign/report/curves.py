@@ -49,7 +49,7 @@ def line_chart(
 
     Args:
         lines: At least one line with at least one point.
-        label: What is drawn, for readers who cannot see it.
+        label: Description, for readers who cannot see it.
         size: Width and height in SVG units; the figure grows to the width of its column.
         zero: Let the vertical axis begin at zero.
         steps: Last step of the run, so that all panels share one horizontal axis.

@@ -20,7 +20,7 @@ def forest_range(entries: Sequence[Mapping[str, float]]) -> tuple[float, float]:
 
 
 def verdict(entry: Mapping[str, float]) -> str:
-    """CSS class: `good` where the whole interval lies above zero, `bad` below, `open` where it holds zero."""
+    """CSS class: `good` where the whole interval is above zero, `bad` below, `open` where it contains zero."""
     return "good" if entry["low"] > 0 else "bad" if entry["high"] < 0 else "open"
 
 
@@ -59,6 +59,6 @@ def _x(value: float, limits: tuple[float, float]) -> float:
 
 
 def _svg(*children: Markup, class_: str) -> Markup:
-    """One row's drawing; the numbers stand beside it in the table, so it is hidden from screen readers."""
+    """One row's drawing; the numbers are beside it in the table, so it is hidden from screen readers."""
     box = f"0 0 {WIDTH} {HEIGHT}"
     return el("svg", *children, viewBox=box, width=WIDTH, height=HEIGHT, class_=class_, aria_hidden="true")

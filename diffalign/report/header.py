@@ -14,8 +14,8 @@ from diffalign.report.tables import backward_weight
 __all__ = ["header", "notes"]
 
 VERDICTS = {
-    "good": "The whole interval lies above 0.",
-    "bad": "The whole interval lies below 0: the model got worse.",
+    "good": "The whole interval is above 0.",
+    "bad": "The whole interval is below 0: the model got worse.",
     "open": "The interval contains 0: no change is shown.",
 }
 
@@ -86,7 +86,7 @@ def _tiles(run: RunFolder) -> Markup | None:
 
 
 def notes(run: RunFolder) -> Markup | None:
-    """What is missing, and the warnings of the trainer (the last ten)."""
+    """Missing parts, and the last ten warnings of the trainer."""
     warnings = [f"step {row.get('step', '?')}: {row.get('message', '')}" for row in run.metrics.warnings]
     hidden = [f"{len(warnings) - 10} earlier warnings are in metrics.jsonl."] if len(warnings) > 10 else []
     broken = [f"{run.metrics.skipped} broken line(s) in metrics.jsonl were left out."] if run.metrics.skipped else []

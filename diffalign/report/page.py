@@ -121,7 +121,7 @@ def _bootstrap_note(comparison: dict[str, Any] | None) -> str:
 
 
 def _guidance_note(run: RunFolder) -> str:
-    """What is bold, and from how many images."""
+    """The meaning of bold, and the number of images."""
     text = "Overall score on the held-out prompts; each model's best scale in bold"
     evaluation = run.after or run.before or {}
     images, few = evaluation.get("images_per_prompt"), evaluation.get("images_per_scale")
@@ -130,7 +130,7 @@ def _guidance_note(run: RunFolder) -> str:
 
 
 def _ratio_note(run: RunFolder) -> str:
-    """What the colours mean, and the clip range to hold the spread against."""
+    """The meaning of the colours, and the clip range to compare the spread with."""
     epsilon = run.config.get("epsilon")
     clip = f" The clip range is {epsilon:g}." if isinstance(epsilon, int | float) else ""
     return (

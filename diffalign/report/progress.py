@@ -77,7 +77,7 @@ def reward_panels(metrics: Metrics, trained: Sequence[str], guidance: float | No
 
 
 def watch_panels(metrics: Metrics) -> list[Markup]:
-    """What the watchdog measured of the held-out pictures, one panel per measure."""
+    """Statistics of the held-out pictures that the watchdog measured, one panel each."""
     (rows, at), panels = _main_scale(metrics), []
     for name, hint in MEASURES.items():
         points = series(rows, f"watch/{name}")

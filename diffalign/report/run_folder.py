@@ -75,7 +75,7 @@ def read_run(run_dir: str | Path) -> RunFolder:
     samples = _json(path / "images/samples.json", expected, "no pictures were kept")
     validation = _json(path / "images/validation.json", [], "")
     off = config.get("compare") is False and not (before or after)
-    missing += ["The run was not asked to compare before and after (`compare: false`)."] if off else expected
+    missing += ["The run does not compare before and after (`compare: false`)."] if off else expected
     comparison = _comparison(path / "evaluation/comparison.json", before, after, missing)
     return RunFolder(path, config_text, config, metrics, before, after, comparison, samples, validation, missing)
 
@@ -110,7 +110,7 @@ def _yaml(text: str, missing: list[str]) -> Json:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError:
-        missing.append("config.yaml is not valid YAML; it is shown as it stands.")
+        missing.append("config.yaml is not valid YAML; it is shown as text.")
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -46,7 +46,7 @@ def padded_range(values: Sequence[float], *, zero: bool = False) -> tuple[float,
     """A range that holds all values with some air; a constant series gets a range of its own size around it.
 
     Args:
-        values: What is drawn, at least one.
+        values: The values, at least one.
         zero: Begin at zero (for what cannot be negative).
     """
     low, high = min(values), max(values)

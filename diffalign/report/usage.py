@@ -13,7 +13,7 @@ HERE = '"path/to/this/folder"'
 
 
 class Weights(NamedTuple):
-    """What a run folder holds.
+    """Weights in a run folder.
 
     Attributes:
         kind: `lora`, `pipeline` (a whole one) or `denoiser` (a whole denoiser without the rest).
