@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from diffalign.data.images import read_image
 from diffalign.evaluation.judges import Detection, Detector
 from diffalign.rewards.detectors._records import from_json
 
@@ -58,7 +59,7 @@ class RecordedDetector:
     @cached_property
     def _names(self) -> dict[str, str]:
         """Pixels -> name in the file. Every listed image is read once."""
-        return {pixel_hash(read_pixels(self._folder / name)): name for name in self._images}
+        return {pixel_hash(read_image(self._folder / name)): name for name in self._images}
 
 
 def detect(file: str, *, images: str | None = None) -> Detector:
@@ -93,14 +94,3 @@ def pixel_hash(image: Tensor) -> str:
     """Hash of an image `(3, H, W)` in [0, 1], rounded to 8 bits."""
     pixels = (image.detach().cpu().float() * 255).round().byte().contiguous()
     return hashlib.sha256(f"{tuple(pixels.shape)}".encode() + pixels.numpy().tobytes()).hexdigest()
-
-
-def read_pixels(path: Path) -> Tensor:
-    """An image file as `(3, H, W)` in [0, 1], turned as its EXIF says."""
-    import numpy as np
-    import torch
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as picture:
-        pixels = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
