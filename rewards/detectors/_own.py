@@ -44,6 +44,8 @@ class OwnJudge:
             ValueError: If there are more or fewer, or a detection is none.
         """
         answers = self._judge(images, *rest)
+        if self._role == "parse":  # reads one prompt, no batch
+            return answers
         if len(answers) != len(images):
             raise ValueError(f"{self.name} returned {len(answers)} answers for {len(images)} images; give one each")
         if self._role != "detect":

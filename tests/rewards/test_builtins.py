@@ -1,4 +1,4 @@
-"""Every reward of diffalign's own that needs neither published weights nor a server keeps the contract.
+"""Every reward of diffalign's own that needs neither published weights nor a server nor a judge keeps the contract.
 
 Those that do have tests of their own, on small random models and a small server.
 """
@@ -17,7 +17,9 @@ from diffalign.shapes import prompts, render_batch, sample_scene
 
 OWN = [entry for entry in rewards.entries() if entry.distribution == "diffalign"]
 DECLARED = {entry.name: registry.declaration(entry) for entry in OWN}
-BUILT_IN = [name for name, made in DECLARED.items() if not made.weights and not made.environment]
+BUILT_IN = [
+    name for name, made in DECLARED.items() if not (made.weights or made.environment or getattr(made, "roles", ()))
+]
 
 
 @pytest.fixture(scope="module")

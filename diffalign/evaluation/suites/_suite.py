@@ -55,7 +55,8 @@ class Suite:
         read: prompts of its file in file order; refuses the file of another suite.
         make_line: a prompt and its metadata made ready; refuses what lacks a needed field, by the field's name.
         score_images: outcome of each of `(B, 3, H, W)` images in [0, 1] for its line.
-        soft_images: the same in the form for training, each score in [0, 1]; `score_images` where there is no other.
+        soft: name of the suite that is better to train on: graded where this one is strict, and in [0, 1]; empty where
+            it is this one.
         optional: roles that it uses if they are filled.
         published: role -> name of the judge that the published figures were made with.
         images_per_prompt: as published.
@@ -71,7 +72,7 @@ class Suite:
     read: Callable[[Path], list[Record]]
     make_line: Callable[[str, Mapping[str, Any], Judges], dict[str, Any]]
     score_images: Scorer
-    soft_images: Scorer | None = None
+    soft: str = ""
     optional: tuple[str, ...] = ()
     published: Mapping[str, str] = field(default_factory=dict)
     images_per_prompt: int = 4
@@ -108,23 +109,20 @@ class Suite:
         """All lines of the suite's prompt file (`read`, then `line`)."""
         return [self.line(record.prompt, record.metadata, judges) for record in self.read(Path(path))]
 
-    def score(self, images: Tensor, lines: Sequence[Line], judges: Judges, *, soft: bool = False) -> list[Outcome]:
+    def score(self, images: Tensor, lines: Sequence[Line], judges: Judges) -> list[Outcome]:
         """Outcome of each image.
 
         Args:
             images: `(B, 3, H, W)` in [0, 1].
             lines: the line of each image.
             judges: of `prepare`.
-            soft: the form for training, in [0, 1].
 
         Raises:
             ValueError: another number of lines than of images.
         """
         if len(images) != len(lines):
             raise ValueError(f"{len(images)} images but {len(lines)} lines; give the line of each image")
-        if not len(images):
-            return []
-        return (self.soft_images or self.score_images if soft else self.score_images)(images, lines, judges)
+        return self.score_images(images, lines, judges) if len(images) else []
 
     def column(self, judges: Judges) -> str:
         """Name of the figures: the suite's, with its judges behind "@" where they are not those of the publication.

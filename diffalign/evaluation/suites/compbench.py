@@ -86,11 +86,10 @@ def _make_line(
     return reader(text, judges.parse(text), metadata, strict)
 
 
-def _score(
-    rule: Rule, strict: bool, clip: bool, images: Tensor, lines: Sequence[Line], judges: Judges
-) -> list[Outcome]:
+def _score(rule: Rule, strict: bool, images: Tensor, lines: Sequence[Line], judges: Judges) -> list[Outcome]:
+    """The rule's values; a mended cosine below 0 is 0, as in CLIPScore."""
     values = rule(images, lines, judges, strict)
-    return [Outcome(min(1.0, max(0.0, value)) if clip and value == value else value) for value in values]
+    return [Outcome(value if strict or not value < 0 else 0.0) for value in values]
 
 
 def _read(category: str, path: Path) -> list[Record]:
@@ -129,11 +128,11 @@ def _suite(category: str, strict: bool) -> Suite:
         needs=("parse", *judges),
         read=partial(_read, category),
         make_line=partial(_make_line, READERS[category], strict),
-        score_images=partial(_score, rule, strict, False),
-        soft_images=partial(_score, rule, False, True),
+        score_images=partial(_score, rule, strict),
+        soft=f"compbench_{category}_mended" if strict else "",
         published={"parse": "spacy", **judges},
         images_per_prompt=10,
-        range=(-1.0, 1.0) if "similarity" in judges else (0.0, 1.0),
+        range=(-1.0, 1.0) if strict and "similarity" in judges else (0.0, 1.0),
     )
 
 

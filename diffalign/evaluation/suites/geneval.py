@@ -106,19 +106,21 @@ def details(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> dict[str, Any
     return {key: summary[key] for key in ("image_accuracy", "prompt_accuracy")}
 
 
-SUITES = (
-    Suite(
-        name="geneval",
-        title="GenEval",
-        source="arXiv 2310.11513; djghosh13/geneval",
-        needs=("detect",),
-        optional=("color",),
-        read=read,
-        make_line=make_line,
-        score_images=_scorer(geneval.correct),
-        soft_images=_scorer(geneval.soft),
-        published={"detect": "mmdet-mask2former-swin-s", "color": "clip-vit-l-14"},
-        overall="tasks",
-        details=details,
-    ),
+_GENEVAL = Suite(
+    name="geneval",
+    title="GenEval",
+    source="arXiv 2310.11513; djghosh13/geneval",
+    needs=("detect",),
+    optional=("color",),
+    read=read,
+    make_line=make_line,
+    score_images=_scorer(geneval.correct),
+    soft="geneval_soft",
+    published={"detect": "mmdet-mask2former-swin-s", "color": "clip"},
+    overall="tasks",
+    details=details,
 )
+_SOFT = replace(
+    _GENEVAL, name="geneval_soft", title="GenEval, graded", score_images=_scorer(geneval.soft), soft="", published={}
+)
+SUITES = (_GENEVAL, _SOFT)

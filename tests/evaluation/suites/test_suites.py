@@ -41,6 +41,10 @@ SAMPLES = {
 NAMES = suites.names()
 
 
+def base(name: str) -> str:
+    return name.removesuffix("_mended").removesuffix("_soft")
+
+
 class Recorder:
     """Judges whose answers depend on each image alone: on its first pixel, and on the question."""
 
@@ -85,7 +89,7 @@ class Recorder:
 
 def sample(name: str):
     suite = suites.get(name)
-    prompt, metadata = SAMPLES[name.removesuffix("_mended")]
+    prompt, metadata = SAMPLES[base(name)]
     judges = suite.prepare(Recorder().judges)
     return suite, suite.line(prompt, metadata, judges), judges
 
@@ -98,19 +102,21 @@ def images(count: int = 3) -> torch.Tensor:
 
 
 def test_every_suite_has_a_sample_here_and_a_unique_name():
-    assert {name.removesuffix("_mended") for name in NAMES} == set(SAMPLES)
+    assert {base(name) for name in NAMES} == set(SAMPLES)
     with pytest.raises(ValueError, match="did you mean `compbench_spatial`"):
         suites.get("compbench-spatial")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_scores_are_finite_and_soft_ones_lie_in_the_unit_interval(name):
+def test_scores_are_finite_and_in_range_and_the_form_for_training_lies_in_the_unit_interval(name):
     suite, line, judges = sample(name)
-    for soft in (False, True):
-        scores = [outcome.score for outcome in suite.score(images(), [line] * 3, judges, soft=soft)]
-        assert all(map(math.isfinite, scores)) and len(scores) == 3
-        low, high = (0, 1) if soft and "score" not in suite.needs else suite.range or (-1e9, 1e9)
-        assert low <= min(scores) and max(scores) <= high
+    scores = [outcome.score for outcome in suite.score(images(), [line] * 3, judges)]
+    assert all(map(math.isfinite, scores)) and len(scores) == 3
+    low, high = suite.range or (-1e9, 1e9)
+    assert low <= min(scores) and max(scores) <= high
+    training = suites.get(suite.soft or name)
+    assert training.range == (0, 1) or "score" in suite.needs
+    assert not training.soft and training.needs == suite.needs
     assert suite.score(images(0), [], judges) == []
 
 
@@ -118,10 +124,9 @@ def test_scores_are_finite_and_soft_ones_lie_in_the_unit_interval(name):
 def test_permuting_images_permutes_scores_and_an_image_alone_scores_the_same(name):
     suite, line, judges = sample(name)
     batch, order = images(4), [2, 0, 3, 1]
-    for soft in (False, True):
-        scores = [o.score for o in suite.score(batch, [line] * 4, judges, soft=soft)]
-        assert [o.score for o in suite.score(batch[order], [line] * 4, judges, soft=soft)] == [scores[i] for i in order]
-        assert suite.score(batch[1:2], [line], judges, soft=soft)[0].score == scores[1]
+    scores = [o.score for o in suite.score(batch, [line] * 4, judges)]
+    assert [o.score for o in suite.score(batch[order], [line] * 4, judges)] == [scores[i] for i in order]
+    assert suite.score(batch[1:2], [line], judges)[0].score == scores[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,10 +138,10 @@ def test_a_missing_judge_is_named(name):
                 suite.prepare(replace(Recorder().judges, **{role: None}))
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if SAMPLES[n.removesuffix("_mended")][1] and "prompts" not in n])
+@pytest.mark.parametrize("name", [n for n in NAMES if SAMPLES[base(n)][1] and "prompts" not in n])
 def test_a_missing_field_is_named(name):
     suite, _, judges = sample(name)
-    prompt, metadata = SAMPLES[name.removesuffix("_mended")]
+    prompt, metadata = SAMPLES[base(name)]
     for key in metadata:
         with pytest.raises(ValueError, match=f"suite {name}, prompt '{prompt}': .*{key}"):
             suite.line(prompt, {k: v for k, v in metadata.items() if k != key}, judges)
@@ -201,6 +206,6 @@ def test_every_geneval_line_is_read_and_scored_and_no_other_suite_takes_it():
     report = suites.summarise(suite, lines, outcomes, judges, draws=20)
     assert sum(task["images"] for task in report["tasks"].values()) == 553 and len(report["tasks"]) == 6
     for name in NAMES:
-        if name not in ("geneval", "drawbench", "partiprompts", "prompts"):
+        if base(name) not in ("geneval", "drawbench", "partiprompts", "prompts"):
             with pytest.raises(ValueError):
                 suites.get(name).read_lines(path, suites.get(name).prepare(Recorder().judges))
