@@ -8,7 +8,6 @@ from diffalign.report.grids import before_after, image_grid
 from diffalign.report.metrics_log import Metrics, read_metrics
 from diffalign.report.page import write_report
 from diffalign.report.side_by_side import write_side_by_side
-from diffalign.report.timeline import step_sheet
 
 __all__ = [
     "Metrics",
@@ -18,7 +17,6 @@ __all__ = [
     "headline",
     "image_grid",
     "read_metrics",
-    "step_sheet",
     "subset_text",
     "write_card",
     "write_report",

@@ -70,7 +70,7 @@ def _sections(run: RunFolder) -> list[Markup | None]:
         section("Pictures", "Held-out prompts, same starting noise before and after.", *_pictures(run)),
         section(
             "Pictures over training",
-            "Validation prompts, the same starting noise at every evaluation.",
+            _timeline_note(run),
             *timeline_section(run),
         ),
         section("Ratio and clipping", _ratio_note(run), step_index_panels(metrics), "grid"),
@@ -95,6 +95,12 @@ def _trained(run: RunFolder) -> list[str]:
     weights = run.config.get("reward_weights") or [1.0] * len(names)
     pairs = zip_longest(names, weights[: len(names)], fillvalue=1.0)
     return [str(name) for name, weight in pairs if weight != 0 and name not in held_out]
+
+
+def _timeline_note(run: RunFolder) -> str:
+    """How the pictures were drawn."""
+    at = scale_name(_number(run.config.get("guidance_scale")))
+    return f"Validation prompts{f' at {at}' if at else ''}, the same starting noise at every evaluation."
 
 
 def _watch_note(run: RunFolder) -> str:

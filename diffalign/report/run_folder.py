@@ -30,7 +30,6 @@ class RunFolder:
         after: `evaluation/after.json` or None.
         comparison: `evaluation/comparison.json`, else computed from the two above, else None.
         samples: `images/samples.json` or None.
-        validation: `images/validation.json` or None.
         missing: Sentences on what is not there.
     """
 
@@ -42,7 +41,6 @@ class RunFolder:
     after: Json | None
     comparison: Json | None
     samples: Json | None
-    validation: Json | None
     missing: list[str]
 
     @property
@@ -73,11 +71,10 @@ def read_run(run_dir: str | Path) -> RunFolder:
     before = _json(path / "evaluation/before.json", expected, "there is no score to start from")
     after = _json(path / "evaluation/after.json", expected, "the run was stopped before its last evaluation")
     samples = _json(path / "images/samples.json", expected, "no pictures were kept")
-    validation = _json(path / "images/validation.json", [], "")
     off = config.get("compare") is False and not (before or after)
     missing += ["The run does not compare before and after (`compare: false`)."] if off else expected
     comparison = _comparison(path / "evaluation/comparison.json", before, after, missing)
-    return RunFolder(path, config_text, config, metrics, before, after, comparison, samples, validation, missing)
+    return RunFolder(path, config_text, config, metrics, before, after, comparison, samples, missing)
 
 
 def _text(path: Path, missing: list[str], why: str) -> str:

@@ -1,4 +1,8 @@
-"""Pictures over training: one row per prompt, one column per evaluation, always the same seed."""
+"""Pictures over training: one row per prompt, one column per evaluation, always the same seed.
+
+A run keeps one sheet per evaluation, `images/step-000050.png`, made by `image_grid`; `images/samples.json` names
+`columns`, `prompts` and `seeds`.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,10 @@ from diffalign.report.html import Markup, el
 from diffalign.report.run_folder import RunFolder
 from diffalign.report.sheets import Cells, cut_sheet, data_uri, open_sheet, shrink
 
-__all__ = ["step_sheet", "timeline_section"]
+__all__ = ["timeline_section"]
 
 LARGEST, WIDEST = 160, 700  # pixels of one picture, and of a sheet that cannot be cut
 MOST_STEPS, MOST_PROMPTS, FEW_STEPS = 8, 12, 4
-
-
-def step_sheet(folder: str | Path, step: int) -> Path:
-    """Where a run keeps the pictures of an evaluation while training: `images/step-0050.png` in its folder.
-
-    The sheet is made by `image_grid`; `images/validation.json`, or else `images/samples.json`, names its `columns`,
-    `prompts` and `seeds`.
-    """
-    return Path(folder) / "images" / f"step-{step:04d}.png"
 
 
 def timeline_section(run: RunFolder) -> tuple[list[Markup], str]:
@@ -34,7 +29,7 @@ def timeline_section(run: RunFolder) -> tuple[list[Markup], str]:
     where there are no sheets.
     """
     sheets = {step: sheet for step, path in _chosen(run.path) if (sheet := open_sheet(path)) is not None}
-    samples = run.validation or run.samples
+    samples = run.samples
     cells = {step: cut for step, sheet in sheets.items() if (cut := cut_sheet(sheet, samples)) is not None}
     if samples is None or len(cells) < len(sheets):
         whole = {step: shrink(sheet, WIDEST) for step, sheet in sheets.items()}

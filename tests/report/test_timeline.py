@@ -15,7 +15,7 @@ from PIL import Image
 from diffalign.report import write_report
 from diffalign.report.grids import image_grid
 from diffalign.report.run_folder import read_run
-from diffalign.report.timeline import MOST_STEPS, step_sheet, timeline_section
+from diffalign.report.timeline import MOST_STEPS, timeline_section
 
 
 def cards(folder):
@@ -32,26 +32,20 @@ def greys(card: str) -> list[int]:
 def run(tmp_path):
     """A run with two prompts (two seeds of the first) at the given steps; grey level = step + 50 * number of sample."""
 
-    def write(*steps, name="validation"):
+    def write(*steps):
         (tmp_path / "images").mkdir(exist_ok=True)
         content = {"columns": 2, "prompts": ["one", "one", "<i>two</i>"], "seeds": [7, 8, 9]}
-        (tmp_path / f"images/{name}.json").write_text(json.dumps(content))
+        (tmp_path / "images/samples.json").write_text(json.dumps(content))
         for step in steps:
             level = torch.tensor([step, step + 50, step + 100.0]) / 255
-            image_grid(level.view(3, 1, 1, 1).expand(3, 3, 32, 32), 2).save(step_sheet(tmp_path, step))
+            image_grid(level.view(3, 1, 1, 1).expand(3, 3, 32, 32), 2).save(tmp_path / f"images/step-{step:06d}.png")
         return tmp_path
 
     return write
 
 
-def test_the_file_of_a_step_sorts_by_name_and_is_found_again(tmp_path):
-    assert step_sheet(tmp_path, 50) == tmp_path / "images" / "step-0050.png"
-    assert step_sheet(tmp_path, 12345).name == "step-12345.png"
-
-
-@pytest.mark.parametrize("name", ["validation", "samples"])
-def test_a_card_per_prompt_with_its_first_picture_by_rising_step(run, name):
-    first, second = cards(run(20, 5, 100, name=name))
+def test_a_card_per_prompt_with_its_first_picture_by_rising_step(run):
+    first, second = cards(run(20, 5, 100))
     assert greys(first) == [5, 20, 100] and greys(second) == [105, 120, 200]
     assert re.findall(r"step (\d+)<", first) == ["5", "20", "100"]
     assert "seed 7" in first and "seed 9" in second and "&lt;i&gt;two" in second
@@ -66,14 +60,14 @@ def test_a_long_run_is_thinned_evenly_from_its_first_to_its_last(run):
 
 def test_sheets_that_nothing_describes_are_shown_whole(run):
     folder = run(10, 20)
-    (folder / "images/validation.json").unlink()
+    (folder / "images/samples.json").unlink()
     (card,) = cards(folder)
     assert "all pictures" in card and len(greys(card)) == 2
 
 
 def test_damaged_sheets_and_other_files_are_left_out(run):
     folder = run(10, 20)
-    step_sheet(folder, 10).write_bytes(b"cut off")
+    (folder / "images/step-000010.png").write_bytes(b"cut off")
     (folder / "images/step-last.png").write_bytes(b"")
     assert greys(cards(folder)[0]) == [20]
 
