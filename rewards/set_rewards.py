@@ -32,6 +32,7 @@ CreditName = Literal["leave_one_out", "broadcast"]
 class FeatureSetReward(GroupReward):
     """A value of a set of features, distributed to the images."""
 
+    differentiable = True
     licence = "Apache-2.0 (DINOv2)"
     weights = DINO_FILES
 

@@ -1,4 +1,4 @@
-"""The example of docs/rewards/write_your_own.md keeps the contract, under the names and with the properties given there."""
+"""The example of docs/rewards/write_your_own.md keeps the contract and has the properties that it declares."""
 
 from __future__ import annotations
 
