@@ -1,4 +1,4 @@
-"""What a reward server costs: images per second through it against the same reward in this process, in one run.
+"""The cost of a reward server: time per image through it against the same reward in this process, in one run.
 
     python benchmarks/system/reward_server.py
     python benchmarks/system/reward_server.py --size 32 --images 512 --rounds 5
@@ -7,7 +7,8 @@ Two rewards: `free`, one mean per image, which shows the cost of the way there a
 embedded world's detector at 32 x 32. The server is `diffalign serve-rewards` on the loopback address, with a process
 for its device; clients are threads of this process with a reward each, which share out the images evenly. Every way is
 checked first: scores equal those of this process, to 1e-6 in float32 and 1/255 in 8 bits. Printed are medians over
-rounds, each way in turn.
+rounds, each way in turn: images per second, and the processor time of client and server together, which other programs
+on the same cores disturb less.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -39,13 +41,16 @@ Ask = Callable[[Tensor, list[str], list[dict[str, Any]]], Tensor]
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """The address of a server of both rewards."""
+def serving(folder: Path) -> Iterator[tuple[str, Callable[[], float]]]:
+    """The address of a server of both rewards, and the processor seconds of it and this process so far."""
     words = ["serve-rewards", "--reward", f"{folder}/free.py:free", "--reward", "shapes", "--port", "0"]
     process = subprocess.Popen([sys.executable, "-m", "diffalign", *words], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert process.stdout is not None
-        yield process.stdout.readline().split(" at ")[1].split()[0]
+        url = process.stdout.readline().split(" at ")[1].split()[0]
+        server = psutil.Process(process.pid)
+        everyone = [psutil.Process(), server, *server.children(recursive=True)]
+        yield url, lambda: sum(sum(one.cpu_times()[:2]) for one in everyone)
     finally:
         process.terminate()
         process.wait()
@@ -89,8 +94,10 @@ def ways(name: str, url: str, folder: Path, options: argparse.Namespace) -> dict
     return found
 
 
-def race(name: str, url: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Images per second of each way, and its share of the rate in this process."""
+def race(
+    name: str, url: str, cpu: Callable[[], float], folder: Path, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Images per second and processor milliseconds per image of each way."""
     batch = scenes(name, options.images, options.size)
     entries = ways(name, url, folder, options)
     expected = entries["in process"](*batch)
@@ -99,14 +106,20 @@ def race(name: str, url: str, folder: Path, options: argparse.Namespace) -> list
         exact = name == "free" or bound < 1e-3  # a detector may see another scene after rounding
         if exact and not (ask(*batch) - expected).abs().max() <= bound:
             raise SystemExit(f"{way} scores {name} differently")
-    seconds: dict[str, list[float]] = defaultdict(list)
+    rates, costs = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     for _ in range(options.rounds):
         for way, ask in entries.items():
-            start = time.perf_counter()
-            ask(*batch)
-            seconds[way].append(time.perf_counter() - start)
-    rates = {way: options.images / statistics.median(times) for way, times in seconds.items()}
-    return [{"reward": name, "way": w, "rate": r, "share": r / rates["in process"]} for w, r in rates.items()]
+            start, used = time.perf_counter(), cpu()
+            for _ in range(options.repeats):
+                ask(*batch)
+            images = options.images * options.repeats
+            rates[way].append(images / (time.perf_counter() - start))
+            costs[way].append(1000 * (cpu() - used) / images)
+    return [
+        {"reward": name, "way": way, "rate": statistics.median(rates[way]), "cpu_ms": statistics.median(costs[way])}
+        | {"least_ms": min(costs[way]), "most_ms": max(costs[way])}
+        for way in entries
+    ]
 
 
 def main() -> None:
@@ -118,17 +131,17 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--encodings", nargs="+", default=["float32", "float16", "uint8", "png"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=2, help="times that all images are scored per round and way")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "free.py").write_text(FREE)
-        with serving(Path(folder)) as url:
-            rows = [row for name in ("free", "shapes") for row in race(name, url, Path(folder), options)]
-    print("| reward | way | images per second | of the rate in process | ms per image more |")
-    print("|---|---|---|---|---|")
-    base = {row["reward"]: 1 / row["rate"] for row in rows if row["way"] == "in process"}
+        with serving(Path(folder)) as (url, cpu):
+            rows = [row for name in ("free", "shapes") for row in race(name, url, cpu, Path(folder), options)]
+    print("| reward | way | images per second | processor ms per image (spread) |")
+    print("|---|---|---|---|")
     for row in rows:
-        more = 1000 * (1 / row["rate"] - base[row["reward"]])
-        print(f"| {row['reward']} | {row['way']} | {row['rate']:.0f} | {row['share']:.1%} | {more:.2f} |")
+        spread = f"{row['least_ms']:.2f} to {row['most_ms']:.2f}"
+        print(f"| {row['reward']} | {row['way']} | {row['rate']:.0f} | **{row['cpu_ms']:.2f}** ({spread}) |")
     print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads(), **vars(options), "rows": rows}))
 
 
