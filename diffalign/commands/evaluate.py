@@ -14,6 +14,8 @@ from diffalign.commands._model_options import MODEL, add_model_options, load_mod
 from diffalign.commands._options import expanded_path, number, positive
 from diffalign.commands._outputs import check_writable, write_or_rescue
 from diffalign.commands._runs import MODEL_KEYS, Run, fill_from_run, named_run
+from diffalign.commands._suite import run_suite
+from diffalign.commands._suite_options import add_suite_options, refuse_suite_options
 from diffalign.data import Record, read_prompts
 
 if TYPE_CHECKING:
@@ -67,7 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("comparison")
     either = group.add_mutually_exclusive_group()
     either.add_argument(
-        "--against", type=expanded_path, metavar="FILE", help="JSON of another evaluation: print the gain over it"
+        "--against",
+        nargs="+",
+        type=expanded_path,
+        metavar="FILE",
+        help="JSON of another evaluation: print the gain over it; with --suite any number: one page compares all",
     )
     either.add_argument("--baseline", action="store_true", help="evaluate without the training too, print the gain")
     group = parser.add_argument_group("protocol [that of --against, else the run's, else in brackets]")
@@ -83,13 +89,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--seed", type=int, help="seed of the initial noise [0]")
     group.add_argument("--negative_prompt", help="text of the unconditional branch [empty]")
-    group.add_argument("--batch_size", type=positive, default=64, help="images per forward")
+    group.add_argument("--batch_size", type=positive, help="images per forward [64; with --suite 16]")
+    add_suite_options(parser)
     add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the tables, writes the JSON; everything that can be refused is refused before."""
-    trained, other = named_run(args), read_evaluation(args.against) if args.against else None
+    trained = named_run(args)
+    if args.suite:
+        return run_suite(args, trained)
+    refuse_suite_options(args)
+    other = read_evaluation(args.against[0]) if args.against else None
     if args.baseline and not args.lora and trained is None:
         raise ValueError("--baseline compares with the model before training: name the LoRA by --lora, or the run")
     _fill(args, trained, other)
@@ -166,7 +177,7 @@ def _evaluate(
     from diffalign.trainers.evaluation import evaluate_policy
 
     options = {key: getattr(args, key) for key in PROTOCOL}
-    found = evaluate_policy(policy, records, rewards, **options, batch_size=args.batch_size)
+    found = evaluate_policy(policy, records, rewards, **options, batch_size=args.batch_size or 64)
     return found | {"model": args.model or MODEL, "negative_prompt": args.negative_prompt}
 
 

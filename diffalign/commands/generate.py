@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     fill_from_run(args, trained, MODEL_KEYS | SAMPLING_KEYS)
     folder = ImageFolder(Path(args.output), overwrite=args.overwrite)
     policy = load_model(args, trained)
-    _fill_from_pipeline(args, policy)
+    fill_from_pipeline(args, policy)
     samples = plan_samples(records, args.images_per_prompt, args.seed)
     sheet = _draw(args, policy, records, samples, folder)
     _grid(sheet, folder.path / "grid.png", args.images_per_prompt)
@@ -82,7 +82,7 @@ def _records(args: argparse.Namespace) -> list[Record]:
     return [Record(prompt=decoded_name(text), metadata={}) for text in args.prompt][: args.max_prompts]
 
 
-def _fill_from_pipeline(args: argparse.Namespace, policy: Adapter) -> None:
+def fill_from_pipeline(args: argparse.Namespace, policy: Adapter) -> None:
     """Steps and guidance where neither an option nor a run says them: the defaults of the pipeline's own call."""
     from diffalign.models import shipped_names
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import groupby
 
 from PIL import Image
@@ -11,7 +10,7 @@ from diffalign.report.html import Markup, el
 from diffalign.report.run_folder import RunFolder
 from diffalign.report.sheets import Cells, cut_sheet, data_uri, open_sheet, shrink
 
-__all__ = ["picture_section"]
+__all__ = ["picture_card", "picture_section", "strip"]
 
 LARGEST = 256  # pixels: larger pictures are reduced for the page, the files beside it keep the full size
 WIDEST = 1600  # pixels, for a sheet that is shown whole
@@ -25,7 +24,7 @@ def picture_section(run: RunFolder) -> list[Markup]:
     cells = {tag: cut for tag, sheet in sheets.items() if (cut := cut_sheet(sheet, run.samples)) is not None}
     if cells and len(cells) == len(sheets):
         return _cards(run, cells)
-    return [_figure(f"{tag}, all samples", {tag: shrink(sheet, WIDEST)}, None) for tag, sheet in sheets.items()]
+    return [picture_card(f"{tag}, all samples", {tag: shrink(sheet, WIDEST)}, None) for tag, sheet in sheets.items()]
 
 
 def _cards(run: RunFolder, cells: dict[str, Cells]) -> list[Markup]:
@@ -35,18 +34,14 @@ def _cards(run: RunFolder, cells: dict[str, Cells]) -> list[Markup]:
     cards = []
     for prompt, group in groupby(rows, key=lambda row: row[1][0]):
         members = list(group)
-        strips = {tag: _strip([pictures[i] for i, _ in members]) for tag, pictures in cells.items()}
-        cards.append(_figure(str(prompt), strips, [seed for _, (_, seed) in members]))
+        strips = {tag: strip([pictures[i] for i, _ in members]) for tag, pictures in cells.items()}
+        seeds = ", ".join(str(seed) for _, (_, seed) in members)
+        cards.append(picture_card(str(prompt), strips, f"seed{'s' * (len(members) > 1)} {seeds}"))
     return cards
 
 
-def _figure(title: str, pictures: dict[str, Image.Image], seeds: Sequence[int] | None) -> Markup:
-    """A prompt with its pictures, one row per tag."""
-    note = (
-        None
-        if seeds is None
-        else el("span", f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", class_="hint")
-    )
+def picture_card(title: str, pictures: dict[str, Image.Image], note: str | None) -> Markup:
+    """A prompt with its pictures, one row per tag, and a note below the title."""
     rows = (
         el(
             "div",
@@ -56,15 +51,15 @@ def _figure(title: str, pictures: dict[str, Image.Image], seeds: Sequence[int] |
         )
         for tag, picture in pictures.items()
     )
-    caption = el("figcaption", el("b", title), note)
+    caption = el("figcaption", el("b", title), el("span", note, class_="hint") if note else None)
     return el("figure", caption, el("div", *rows, class_="strips"), class_="card")
 
 
-def _strip(cells: Cells) -> Image.Image:
+def strip(cells: Cells) -> Image.Image:
     """Pictures side by side on a transparent ground."""
     small = [shrink(cell, LARGEST) for cell in cells]
     width, height = small[0].size
-    strip = Image.new("RGBA", (len(small) * (width + GAP) - GAP, height))
+    row = Image.new("RGBA", (len(small) * (width + GAP) - GAP, height))
     for i, cell in enumerate(small):
-        strip.paste(cell, (i * (width + GAP), 0))
-    return strip
+        row.paste(cell, (i * (width + GAP), 0))
+    return row

@@ -77,6 +77,13 @@ td.good { color: var(--good); } td.bad { color: var(--bad); }
 .pairs .strip { flex-direction: column-reverse; gap: 2px; margin: 0; min-width: 0; }
 .pairs .strip .tag { flex: none; }
 .rows { display: grid; gap: 14px; margin-top: 12px; }
+.bars { margin-top: 12px; } .bars .name { font-size: 12px; }
+.whisker { stroke: var(--ink); stroke-width: 1.2; opacity: .7; }
+.cards { display: grid; gap: 14px; margin-top: 12px;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 240px), 1fr)); }
+.cards .strip { flex-direction: column; align-items: flex-start; gap: 2px; }
+.cards .strip .tag { flex: none; overflow-wrap: anywhere; }
+h3 { font-size: 14px; margin: 22px 0 0; } .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .timeline { display: flex; flex-wrap: wrap; gap: 10px; } .timeline div { display: grid; gap: 2px; min-width: 0; }
 .timeline .tag { font-size: 12.5px; color: var(--soft); } .timeline img { max-width: 100%; height: auto; }
 details { padding: 10px 16px; margin-top: 12px; } summary { cursor: pointer; }

@@ -10,20 +10,34 @@ from diffalign.report.html import Markup, el, join
 from diffalign.report.numbers import compact, digits_for, duration, interval_text, score, signed, typographic
 from diffalign.report.run_folder import RunFolder
 
-__all__ = ["backward_weight", "cost_table", "guidance_table", "plain_table", "reward_table", "task_table"]
+__all__ = [
+    "backward_weight",
+    "cost_table",
+    "guidance_table",
+    "plain_table",
+    "reward_table",
+    "sheet_table",
+    "task_table",
+]
 
 Entry = Mapping[str, Any]
 
 
-def task_table(comparison: Entry) -> Markup:
-    """Before, after, gain and interval per task, the overall row last, all intervals on one axis."""
+def task_table(comparison: Entry, names: tuple[str, str] = ("before", "after"), least: int = 2) -> Markup:
+    """Before, after, gain and interval per task, the overall row last, all intervals on one axis.
+
+    Args:
+        comparison: With `tasks` and `overall`.
+        names: Heads of the columns before and after.
+        least: Fewest decimals.
+    """
     rows = [*comparison["tasks"].items(), ("overall", comparison["overall"])]
     limits = forest_range([entry for _, entry in rows])
-    digits = digits_for(comparison["overall"]["low"], comparison["overall"]["high"])
+    digits = digits_for(comparison["overall"]["low"], comparison["overall"]["high"], least)
     drawn = el("th", axis(limits), class_="drawn roomy")
     body = (_gain_row(name.replace("_", " "), entry, _bar(entry, limits), digits=digits) for name, entry in rows[:-1])
     total = _gain_row("overall", rows[-1][1], _bar(rows[-1][1], limits), digits=digits, class_="total")
-    return _table([*_gain_head("task", comparison), drawn], [*body, total])
+    return sheet_table([*_gain_head("task", comparison, names), drawn], [*body, total])
 
 
 def reward_table(comparison: Entry, trained: Sequence[str]) -> Markup:
@@ -32,7 +46,7 @@ def reward_table(comparison: Entry, trained: Sequence[str]) -> Markup:
     for name, entry in comparison["rewards"].items():
         role = el("span", "trained on" if name in trained else "measured only", class_="hint")
         rows.append(_gain_row(join(name, role), entry, digits=digits_for(entry["low"], entry["high"], 3)))
-    return _table(_gain_head("reward", comparison), rows)
+    return sheet_table(_gain_head("reward", comparison), rows)
 
 
 def guidance_table(run: RunFolder) -> Markup | None:
@@ -46,7 +60,7 @@ def guidance_table(run: RunFolder) -> Markup | None:
     for scale in scales:
         cells = (_guidance_cell(one, scale) for _, one in columns)
         rows.append(el("tr", el("th", f"{float(scale):g}"), *cells))
-    return _table(head, rows)
+    return sheet_table(head, rows)
 
 
 def cost_table(run: RunFolder) -> Markup | None:
@@ -65,7 +79,7 @@ def cost_table(run: RunFolder) -> Markup | None:
     total = _cost_row(
         "total", [sum(kind.values()) for kind in kinds], sum(kinds[2].values()), images, weight, class_="total"
     )
-    return _table(head, [*rows, total])
+    return sheet_table(head, [*rows, total])
 
 
 def backward_weight(run: RunFolder) -> int:
@@ -75,19 +89,19 @@ def backward_weight(run: RunFolder) -> int:
 
 def plain_table(titles: Sequence[str], rows: Sequence[Markup]) -> Markup:
     """A table of rows under plain titles."""
-    return _table([el("th", title) for title in titles], rows)
+    return sheet_table([el("th", title) for title in titles], rows)
 
 
-def _table(head: Sequence[Markup], rows: Sequence[Markup]) -> Markup:
+def sheet_table(head: Sequence[Markup], rows: Sequence[Markup]) -> Markup:
     """A table that scrolls inside its sheet on a narrow screen."""
     table = el("table", el("thead", el("tr", *head)), el("tbody", *rows))
     return el("div", table, class_="sheet scroll full" if len(head) > 4 else "sheet scroll")
 
 
-def _gain_head(first: str, comparison: Entry) -> list[Markup]:
+def _gain_head(first: str, comparison: Entry, names: tuple[str, str] = ("before", "after")) -> list[Markup]:
     """Column heads of a table of gains."""
     level = f"{comparison.get('level', 0.95) * 100:g}% CI"
-    columns = (el("th", text) for text in ("before", "after", "gain", level))
+    columns = (el("th", text) for text in (*names, "gain", level))
     return [el("th", first), el("th", "prompts", class_="roomy"), *columns]
 
 

@@ -14,11 +14,19 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, cast
 
+import torch
+
 from diffalign.evaluation.judges import Detector
 from diffalign.naming import unknown
+from diffalign.rewards import registry
+from diffalign.rewards.detectors._cached import cached, described
 from diffalign.rewards.detectors._own import OwnJudge
+from diffalign.rewards.detectors._reward_scorer import RewardScorer
 
-__all__ = ["detector", "judge", "names"]
+__all__ = ["cached", "described", "detector", "judge", "names"]
+
+PLACED = "placement"
+"""Parameter of the factories whose model can be put on a device."""
 
 
 def detector(name: str, **options: Any) -> Detector:
@@ -34,15 +42,16 @@ def detector(name: str, **options: Any) -> Detector:
     return cast(Detector, judge("detect", name, **options))
 
 
-def judge(role: str, name: str, **options: Any) -> Callable[..., Any]:
+def judge(role: str, name: str, *, device: str | None = None, **options: Any) -> Callable[..., Any]:
     """The judge of a role and name.
 
     Args:
         role: A field of `diffalign.evaluation.judges.Judges`.
         name: One of `names(role)` (hyphens and underscores alike), or `path/to/file.py:function`, whose function is
             the judge itself, or with options a factory that takes them and returns the judge.
-        **options: The model's options; every model has `model` (hub id or local folder), `device`, `dtype`,
-            `batch_size` and `revision`.
+        device: Where a model runs; judges without a model on this machine have no use for it.
+        **options: The model's options; every model has `model` (hub id or local folder), `dtype`, `batch_size` and
+            `revision`.
 
     Raises:
         ValueError: If the name is unknown (the nearest is named), or does not take the options.
@@ -50,14 +59,23 @@ def judge(role: str, name: str, **options: Any) -> Callable[..., Any]:
     """
     if ".py:" in name:
         return OwnJudge(role, name, options)
+    if role == "score":
+        scorer = RewardScorer(registry.get(name, **options), name, options)
+        return scorer.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     known = names(role)
-    if name.replace("-", "_") not in known:
+    plain = name.replace("-", "_")
+    if plain not in known:
         raise unknown(f"judge for the role {role}", name, [*known, "file.py:function"])
-    return cast(Callable[..., Any], _call(getattr(_module(name.replace("-", "_")), role), name, options))
+    factory = getattr(_module(plain), role)
+    if device is not None and PLACED in inspect.signature(factory).parameters:
+        options = {"device": device, **options}
+    return cast(Callable[..., Any], _call(factory, name, options))
 
 
 def names(role: str) -> list[str]:
-    """Names of the judges of a role, sorted."""
+    """Names of the judges of a role, sorted; scorers of images are the registered rewards."""
+    if role == "score":
+        return registry.names()
     files = (module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
     return sorted(name for name in files if hasattr(_module(name), role))
 

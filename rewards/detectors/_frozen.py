@@ -96,11 +96,6 @@ class FrozenModel:
         commit = getattr(self.model.config, "_commit_hash", None)
         return str(commit) if commit else file_hash(self.source)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Moves the model."""
-        self.model.to(device=device, dtype=dtype)
-        return self
-
     def describe(self) -> dict[str, str]:
         """What identifies the weights: source, revision and precision."""
         return {"model": self.source, "revision": self.revision, "dtype": str(self.dtype).removeprefix("torch.")}
@@ -112,6 +107,17 @@ class FrozenModel:
             yield rows, images[rows].to(self.device, torch.float32)
 
 
+class FrozenJudge:
+    """A judge with a frozen model."""
+
+    _frozen: FrozenModel
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Moves the model; its precision is an option of its own and stays."""
+        self._frozen.model.to(device)
+        return self
+
+
 def load_processor(factory: Any, source: str | Path, place: Placement, file: str = "preprocessor_config.json") -> Any:
     """The processor beside a model.
 
@@ -119,6 +125,18 @@ def load_processor(factory: Any, source: str | Path, place: Placement, file: str
         MissingWeights: If its files are not to be had.
     """
     return weights.from_pretrained(factory, source, file, argument="model", **_revision(place))
+
+
+def judge_label(kind: str, model: str | Path, hub: str) -> str:
+    """What results call a judge: its kind with the usual weights or a local copy of them, else the weights' own name.
+
+    Args:
+        kind: Name of the kind of judge.
+        model: Hub id or folder of the weights.
+        hub: Hub id of the usual weights.
+    """
+    name = Path(model).name
+    return kind if name == Path(hub).name else name.lower()
 
 
 def published_pixels(images: Tensor, processor: Any) -> Tensor:

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffalign.evaluation.judges import YesProbability
-from diffalign.rewards.detectors._frozen import FrozenModel, load_processor, read_placement
+from diffalign.evaluation.judges import Answerer, YesProbability
+from diffalign.rewards.detectors._frozen import FrozenJudge, FrozenModel, judge_label, load_processor, read_placement
 from diffalign.rewards.detectors._grouping import regroup
+from diffalign.rewards.detectors._yes_no import YesNoAnswers
 from diffalign.rewards.functions.likelihood import yes_probability
 from diffalign.rewards.images import Preprocess, squash_to_square
 
@@ -30,7 +31,7 @@ REMOVED = re.compile(r"[.!\"()*#:;~]")
 ENC = "[ENC]"
 
 
-class BlipVqa:
+class BlipVqa(FrozenJudge):
     """Images and questions to P(yes) / (P(yes) + P(no))."""
 
     def __init__(self, frozen: FrozenModel, tokenizer: Any, side: int) -> None:
@@ -39,7 +40,7 @@ class BlipVqa:
         self._preprocess = Preprocess(side, fit=squash_to_square)
         self._enc = _token(tokenizer, ENC)
         self._answers = [[_token(tokenizer, word)] for word in ("yes", "no")]
-        self.name = "blip_vqa"
+        self.name = judge_label("blip_vqa", frozen.source, HUB)
 
     def describe(self) -> dict[str, Any]:
         """What identifies the judge in a result."""
@@ -108,6 +109,11 @@ def yes(model: str = HUB, *, side: int = SIDE, **placement: Any) -> YesProbabili
     if side < patch or side % patch:
         raise ValueError(f"side of blip_vqa is a multiple of the model's patches of {patch} pixels, got {side}")
     return BlipVqa(frozen, load_processor(AutoTokenizer, model, place, "tokenizer.json"), side)
+
+
+def answer(model: str = HUB, *, side: int = SIDE, **placement: Any) -> Answerer:
+    """Loads a judge that answers yes or no; arguments and errors as for `yes`."""
+    return YesNoAnswers(yes(model, side=side, **placement))
 
 
 def clean_question(text: str) -> str:

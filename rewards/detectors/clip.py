@@ -7,7 +7,7 @@ conversions, which compute the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from diffalign.evaluation.judges import ColorNamer, Detection, Similarity
 from diffalign.rewards.clip_models import ClipModel, load_clip
-from diffalign.rewards.detectors._frozen import Placement, file_hash, read_placement
+from diffalign.rewards.detectors._frozen import Placement, file_hash, judge_label, read_placement
 from diffalign.rewards.text_features import LengthWarning, TextFeatures
 
 COLOR_HUB = "openai/clip-vit-large-patch14"
@@ -26,14 +26,35 @@ BACKGROUND = 0x99 / 255
 """Grey level that GenEval paints over everything outside an object's mask."""
 
 
-class ClipColors:
+class ClipJudge:
+    """A judge with a CLIP model."""
+
+    def __init__(self, model: ClipModel, place: Placement, source: str) -> None:
+        """Wraps a loaded model."""
+        self._model, self._place, self._source = model, place, source
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Moves the model; its precision is an option of its own and stays. Features of texts are made anew."""
+        _module(self._model).to(device)
+        self.forget()
+        return self
+
+    def forget(self) -> None:
+        """Drops features that are on another device."""
+
+
+class ClipColors(ClipJudge):
     """Names the colour of an object by zero-shot classification of its crop."""
 
     def __init__(self, model: ClipModel, place: Placement, source: str) -> None:
         """Wraps a loaded model; see `color`."""
-        self._model, self._place, self._source = model, place, source
+        super().__init__(model, place, source)
         self._classes: dict[str, Tensor] = {}
-        self.name = "clip"
+        self.name = judge_label("clip-vit-l-14", source, COLOR_HUB)
+
+    def forget(self) -> None:
+        """Drops the classifiers."""
+        self._classes.clear()
 
     def describe(self) -> dict[str, Any]:
         """What identifies the judge in a result."""
@@ -78,15 +99,19 @@ def color(model: str = COLOR_HUB, **placement: Any) -> ColorNamer:
     return ClipColors(_loaded(load_clip(model), place), place, model)
 
 
-class ClipSimilarity:
+class ClipSimilarity(ClipJudge):
     """The cosine of image and text."""
 
     def __init__(self, model: ClipModel, place: Placement, source: str) -> None:
         """Wraps a loaded model; see `similarity`."""
-        self._model, self._place, self._source = model, place, source
+        super().__init__(model, place, source)
         self._texts = TextFeatures(lambda texts: functional.normalize(model.text_features(texts).float(), dim=-1))
         self._warn = LengthWarning("clip", model.context)
-        self.name = "clip"
+        self.name = judge_label("clip", source, SIMILARITY_HUB)
+
+    def forget(self) -> None:
+        """Drops the texts."""
+        self._texts.clear()
 
     def describe(self) -> dict[str, Any]:
         """What identifies the judge in a result."""

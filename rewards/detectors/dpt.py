@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from diffalign.evaluation.judges import DepthEstimator
-from diffalign.rewards.detectors._frozen import FrozenModel, read_placement
+from diffalign.rewards.detectors._frozen import FrozenJudge, FrozenModel, judge_label, read_placement
 from diffalign.rewards.images import Preprocess, squash_to_square
 
 HUB = "Intel/dpt-hybrid-midas"
@@ -19,14 +19,14 @@ UNREACHED = (r"^neck\.fusion_stage\.layers\.0\.residual_layer1\.",)
 """The first fusion layer has no residual: the class builds these weights, the published file rightly lacks them."""
 
 
-class Dpt:
+class Dpt(FrozenJudge):
     """Images to inverse depth."""
 
     def __init__(self, frozen: FrozenModel, side: int) -> None:
         """Wraps a loaded model; see `depth`."""
         self._frozen = frozen
         self._preprocess = Preprocess(side, HALF, HALF, squash_to_square, "bilinear")
-        self.name = "dpt"
+        self.name = judge_label("dpt", frozen.source, HUB)
 
     def describe(self) -> dict[str, Any]:
         """What identifies the judge in a result."""

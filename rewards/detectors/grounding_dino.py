@@ -14,20 +14,27 @@ from torch import Tensor
 
 from diffalign.evaluation.judges import Detection, Detector
 from diffalign.rewards.detectors._boxes import as_detections, corners
-from diffalign.rewards.detectors._frozen import FrozenModel, load_processor, published_pixels, read_placement
+from diffalign.rewards.detectors._frozen import (
+    FrozenJudge,
+    FrozenModel,
+    judge_label,
+    load_processor,
+    published_pixels,
+    read_placement,
+)
 
 HUB = "IDEA-Research/grounding-dino-base"
 SEPARATOR = "."
 
 
-class GroundingDino:
+class GroundingDino(FrozenJudge):
     """Images and class names to boxes."""
 
     def __init__(self, frozen: FrozenModel, processor: Any, floor: float, overlap: float) -> None:
         """Wraps a loaded model; see `detect`."""
         self._frozen, self._processor, self._floor, self._overlap = frozen, processor, floor, overlap
         self._longest = int(frozen.model.config.max_text_len)
-        self.name = "grounding_dino"
+        self.name = judge_label("grounding_dino", frozen.source, HUB)
 
     def describe(self) -> dict[str, Any]:
         """What identifies the detector in a result."""

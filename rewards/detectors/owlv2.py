@@ -10,21 +10,28 @@ from torch import Tensor
 
 from diffalign.evaluation.judges import Detection, Detector
 from diffalign.rewards.detectors._boxes import as_detections, corners
-from diffalign.rewards.detectors._frozen import FrozenModel, load_processor, published_pixels, read_placement
+from diffalign.rewards.detectors._frozen import (
+    FrozenJudge,
+    FrozenModel,
+    judge_label,
+    load_processor,
+    published_pixels,
+    read_placement,
+)
 
 HUB = "google/owlv2-base-patch16-ensemble"
 TEMPLATE = "a photo of a {label}"
 """Prompt of the released demo."""
 
 
-class Owlv2:
+class Owlv2(FrozenJudge):
     """Images and class names to boxes; a box has the class of its best query."""
 
     def __init__(self, frozen: FrozenModel, processor: Any, template: str, floor: float, overlap: float) -> None:
         """Wraps a loaded model; see `detect`."""
         self._frozen, self._processor, self._template = frozen, processor, template
         self._floor, self._overlap = floor, overlap
-        self.name = "owlv2"
+        self.name = judge_label("owlv2", frozen.source, HUB)
 
     def describe(self) -> dict[str, Any]:
         """What identifies the detector in a result."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffalign.evaluation.judges import Answerer, AnswerProbability, YesProbability
 from diffalign.rewards.detectors._grouping import regroup
+from diffalign.rewards.detectors._yes_no import YesNoAnswers
 from diffalign.rewards.detectors.vlm import YES_TEMPLATE
 from diffalign.rewards.vlm import parsers
 from diffalign.rewards.vlm.logit import short_name
@@ -105,9 +106,24 @@ def answer_probability(model: str, *, template: str = "{question}", **client: An
     return RemoteProbability(model, template, client)
 
 
-def answer(model: str, *, template: str = "{question}", longest: int = 16, **client: Any) -> Answerer:
-    """A judge that answers in words; arguments and errors as for `yes`, and `longest`, tokens of an answer."""
-    return RemoteAnswer(model, template, client, longest)
+def answer(
+    model: str, *, free: bool = False, template: str | None = None, longest: int = 16, **client: Any
+) -> Answerer:
+    """A judge that answers in words.
+
+    Args:
+        model: The model's name on the server.
+        free: Whether the model writes what it likes; else its answer is yes or no, from the probabilities of both.
+        template: How a question is put, with `{question}`; None: that of `yes`, or the bare question if `free`.
+        longest: Most tokens of a free answer.
+        **client: As for `yes`.
+
+    Raises:
+        ValueError: As for `yes`.
+    """
+    if not free:
+        return YesNoAnswers(yes(model, template=template or YES_TEMPLATE, **client))
+    return RemoteAnswer(model, template or "{question}", client, longest)
 
 
 def _mass_of(spellings: Sequence[str]) -> Callable[[Choice], float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,11 +11,13 @@ from torch import Tensor
 from diffalign.evaluation.judges import Answerer, AnswerProbability, YesProbability
 from diffalign.rewards.detectors._frozen import Placement, file_hash, read_placement
 from diffalign.rewards.detectors._grouping import regroup
+from diffalign.rewards.detectors._yes_no import YesNoAnswers
 from diffalign.rewards.vlm.answers import token_ids
 from diffalign.rewards.vlm.local import LocalVLM
 from diffalign.rewards.vlm.logit import short_name, yes_readout
 
 HUB = "Qwen/Qwen2.5-VL-7B-Instruct"
+GENEVAL_2_HUB = "Qwen/Qwen3-VL-8B-Instruct"
 YES_TEMPLATE = "{question} Answer with yes or no."
 Value = TypeVar("Value")
 Asked = tuple[int, str]
@@ -31,6 +33,11 @@ class VlmJudge:
             raise ValueError(f"the template of vlm needs {{question}}, got {template!r}")
         self._vlm, self._place, self._source, self._template = vlm, place, source, template
         self.name = short_name(source)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Moves the model; its precision is an option of its own and stays."""
+        self._vlm.to(device)
+        return self
 
     def describe(self) -> dict[str, Any]:
         """What identifies the judge in a result."""
@@ -112,7 +119,7 @@ def yes(model: str = HUB, *, template: str = YES_TEMPLATE, **placement: Any) -> 
     Args:
         model: Hub id or local folder of a chat model that `AutoModelForImageTextToText` loads.
         template: How a question is put, with `{question}`.
-        **placement: `device`, `dtype`, `batch_size`; see `Placement`.
+        **placement: `device`, `dtype` (here bfloat16 by default), `batch_size`; see `Placement`.
 
     Raises:
         MissingWeights: If files are not to be had.
@@ -124,24 +131,43 @@ def yes(model: str = HUB, *, template: str = YES_TEMPLATE, **placement: Any) -> 
     return judge
 
 
-def answer_probability(model: str = HUB, *, template: str = "{question}", **placement: Any) -> AnswerProbability:
-    """Loads a judge of given answers; arguments and errors as for `yes`."""
+def answer_probability(
+    model: str = GENEVAL_2_HUB, *, template: str = "{question}", **placement: Any
+) -> AnswerProbability:
+    """Loads a judge of given answers, by default GenEval 2's own; arguments and errors as for `yes`."""
     return _load(VlmProbability, model, placement, template)
 
 
-def answer(model: str = HUB, *, template: str = "{question}", longest: int = 16, **placement: Any) -> Answerer:
-    """Loads a judge that answers in words; arguments and errors as for `yes`, and `longest`, tokens of an answer."""
+def answer(
+    model: str = HUB, *, free: bool = False, template: str | None = None, longest: int = 16, **placement: Any
+) -> Answerer:
+    """Loads a judge that answers in words.
+
+    Args:
+        model: As for `yes`.
+        free: Whether the model writes what it likes, token by token; else its answer is yes or no, from the
+            probabilities of both, which is much quicker and never a sentence.
+        template: How a question is put, with `{question}`; None: that of `yes`, or the bare question if `free`.
+        longest: Most tokens of a free answer.
+        **placement: As for `yes`.
+
+    Raises:
+        MissingWeights: If files are not to be had.
+        ValueError: As for `yes`.
+    """
+    if not free:
+        return YesNoAnswers(yes(model, template=template or YES_TEMPLATE, **placement))
     if longest < 1:
         raise ValueError(f"longest of vlm is at least 1 token, got {longest}")
 
     def make(vlm: LocalVLM, place: Placement, source: str, template: str) -> VlmAnswer:
         return VlmAnswer(vlm, place, source, template, longest)
 
-    return _load(make, model, placement, template)
+    return _load(make, model, placement, template or "{question}")
 
 
 def _load(make: Callable[[LocalVLM, Placement, str, str], Value], model: str, placement: Any, template: str) -> Value:
-    place = read_placement("vlm", placement)
+    place = read_placement("vlm", {"dtype": "bfloat16", **placement})
     if place.revision is not None:
         raise ValueError("vlm takes no revision: point `model` at a local copy of the one you want")
     loaded = LocalVLM.load(model, dtype=getattr(torch, place.dtype))

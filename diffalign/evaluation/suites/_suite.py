@@ -61,6 +61,7 @@ class Suite:
         published: role -> name of the judge that the published figures were made with.
         images_per_prompt: as published.
         overall: `tasks`: unweighted mean of the tasks; `images`: mean of all images.
+        file_names: `folder`: a numbered folder per prompt, as GenEval's; `prompt`: files called by their prompt.
         details: the suite's own tables.
         range: lowest and highest score of an image, None where it is open.
     """
@@ -77,6 +78,7 @@ class Suite:
     published: Mapping[str, str] = field(default_factory=dict)
     images_per_prompt: int = 4
     overall: Literal["tasks", "images"] = "images"
+    file_names: Literal["folder", "prompt"] = "folder"
     details: Callable[[Sequence[Line], Sequence[Outcome]], dict[str, Any]] = no_details
     range: tuple[float, float] | None = (0.0, 1.0)
 

@@ -132,6 +132,7 @@ def _suite(category: str, strict: bool) -> Suite:
         soft=f"compbench_{category}_mended" if strict else "",
         published={"parse": "spacy", **judges},
         images_per_prompt=10,
+        file_names="prompt",
         range=(-1.0, 1.0) if strict and "similarity" in judges else (0.0, 1.0),
     )
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -108,3 +109,23 @@ def test_a_users_function_is_a_judge_and_may_return_json(tmp_path: Path) -> None
     assert detector(f"{file}:make", score=0.5)(images, [[], []])[1][0].score == 0.5
     with pytest.raises(ValueError, match="0 answers for 2 images"):
         detector(f"{file}:short")(images, [[], []])
+
+
+def test_other_weights_are_another_name() -> None:
+    from diffalign.rewards.detectors._frozen import judge_label
+
+    hub = "facebook/mask2former-swin-small-coco-instance"
+    assert judge_label("mask2former", hub, hub) == "mask2former"
+    assert judge_label("mask2former", "/copies/mask2former-swin-small-coco-instance", hub) == "mask2former"
+    assert judge_label("mask2former", "facebook/mask2former-swin-Large-coco", hub) == "mask2former-swin-large-coco"
+
+
+@pytest.mark.parametrize(("role", "name"), [("depth", "dpt"), ("color", "clip"), ("answer", "blip_vqa")])
+def test_a_judge_moves_and_keeps_its_precision(role: str, name: str, tiny: Tiny) -> None:
+    model = "shapes-clip" if name == "clip" else tiny(name)
+    one: Any = judge(role, name, model=model, device="cpu")
+    one.to("meta", torch.bfloat16)
+    inner = getattr(one, "_judge", one)
+    module = inner._model if name == "clip" else inner._frozen.model
+    weight = next(iter(module.parameters()))
+    assert weight.device.type == "meta" and weight.dtype == torch.float32

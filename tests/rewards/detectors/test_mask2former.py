@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffalign.rewards.detectors import detector, mask2former
+from diffalign.rewards.detectors import _instances, detector
 from diffalign.rewards.detectors._coco import GENEVAL_NAMES
 
 Tiny = Callable[[str], str]
@@ -32,7 +32,7 @@ def test_a_score_is_class_probability_times_mean_mask_probability_and_boxes_end_
     masks = torch.stack(
         [rectangle(32, 32, (4, 6, 10, 20)), rectangle(32, 32, (20, 1, 32, 9)), rectangle(32, 32, (0, 0, 9, 9))]
     )
-    found = mask2former.instances(classes, masks, (32, 32), (32, 32), (32, 32), floor=0.05)
+    found = _instances.instances(classes, masks, (32, 32), (32, 32), (32, 32), floor=0.05)
     assert found.scores.tolist() == pytest.approx([0.6, 0.45, 0.075, 0.075], abs=1e-6)
     assert found.labels.tolist()[:2] == [0, 1] and sorted(found.labels.tolist()[2:]) == [0, 1]
     assert found.boxes[:2].tolist() == [[20, 1, 32, 9], [4, 6, 10, 20]]
@@ -42,25 +42,25 @@ def test_a_score_is_class_probability_times_mean_mask_probability_and_boxes_end_
 def test_no_object_is_no_class_and_an_empty_mask_no_instance() -> None:
     classes = torch.stack([logits_of(0.01, 0.99), logits_of(0.9, 0.1)])
     masks = torch.stack([rectangle(32, 32, (0, 0, 9, 9)), torch.full((32, 32), -1.0)])
-    assert not len(mask2former.instances(classes, masks, (32, 32), (32, 32), (32, 32), floor=0.05).scores)
+    assert not len(_instances.instances(classes, masks, (32, 32), (32, 32), (32, 32), floor=0.05).scores)
 
 
 def test_only_the_hundred_likeliest_pairs_count() -> None:
     classes = torch.zeros(60, 3)
-    found = mask2former.instances(classes, torch.ones(60, 8, 8), (32, 32), (32, 32), (32, 32))
+    found = _instances.instances(classes, torch.ones(60, 8, 8), (32, 32), (32, 32), (32, 32))
     assert len(found.scores) == 100
 
 
 def test_masks_leave_the_padding_and_come_back_to_the_images_size() -> None:
     """A 48 x 80 image at 800 x 1333 is padded to 800 x 1344; the mask is a quarter of the padded sides."""
-    size, resized = (48, 80), mask2former.resized_sides(48, 80)
+    size, resized = (48, 80), _instances.resized_sides(48, 80)
     assert resized == (800, 1333)
-    pixels = mask2former.pixel_input(torch.rand(1, 3, *size), *resized)
+    pixels = _instances.pixel_input(torch.rand(1, 3, *size), *resized)
     assert pixels.shape[-2:] == (800, 1344) and not pixels[..., 1333:].any()
     wanted = (20, 12, 60, 36)
     scale = resized[1] / size[1] / 4
     masks = rectangle(200, 336, tuple(round(edge * scale) for edge in wanted))[None]  # type: ignore[arg-type]
-    found = mask2former.instances(logits_of(0.9, 0.1)[None], masks, (800, 1344), resized, size)
+    found = _instances.instances(logits_of(0.9, 0.1)[None], masks, (800, 1344), resized, size)
     assert found.masks.shape[-2:] == size
     assert torch.allclose(found.boxes[0], torch.tensor(wanted).float(), atol=1)
 
@@ -72,7 +72,7 @@ def test_masks_leave_the_padding_and_come_back_to_the_images_size() -> None:
 def test_the_short_side_is_800_unless_the_long_one_would_pass_1333(
     size: tuple[int, int], resized: tuple[int, int]
 ) -> None:
-    assert mask2former.resized_sides(*size) == resized
+    assert _instances.resized_sides(*size) == resized
 
 
 def test_pixels_are_detectron2s_pil_resize_normalised_then_padded_with_zeros() -> None:
@@ -84,8 +84,8 @@ def test_pixels_are_detectron2s_pil_resize_normalised_then_padded_with_zeros() -
     wanted = (torch.tensor(np.array(picture)).float() - torch.tensor([123.675, 116.28, 103.53])) / torch.tensor(
         [58.395, 57.12, 57.375]
     )
-    assert mask2former.resized_sides(400, 900) == (592, 1333)
-    pixels = mask2former.pixel_input(image[None] / 255, 592, 1333)
+    assert _instances.resized_sides(400, 900) == (592, 1333)
+    pixels = _instances.pixel_input(image[None] / 255, 592, 1333)
     assert pixels.shape == (1, 3, 608, 1344)
     assert torch.allclose(pixels[0, :, :592, :1333], wanted.permute(2, 0, 1), atol=0.02)
     assert not pixels[..., 592:, :].any() and not pixels[..., 1333:].any()
@@ -94,7 +94,7 @@ def test_pixels_are_detectron2s_pil_resize_normalised_then_padded_with_zeros() -
 def test_the_detector_reports_geneval_names_with_masks_whatever_the_batch(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mask2former, "SHORT", 64)
+    monkeypatch.setattr(_instances, "SHORT", 64)
     images = torch.rand(3, 3, 40, 56, generator=torch.Generator().manual_seed(0))
     judge = detector("mask2former", model=tiny("mask2former"), floor=0.0, batch_size=2, device="cpu")
     found = judge(images, [["cat"]] * 3)
@@ -113,7 +113,7 @@ def test_the_detector_reports_geneval_names_with_masks_whatever_the_batch(
 def test_other_vocabularies_keep_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.tiny_judges import save_mask2former
 
-    monkeypatch.setattr(mask2former, "SHORT", 64)
+    monkeypatch.setattr(_instances, "SHORT", 64)
     folder = str(save_mask2former(tmp_path / "three", labels=3))
     images = torch.rand(1, 3, 40, 40)
     labels = {one.label for one in detector("mask2former", model=folder, floor=0.0)(images, [[]])[0]}

@@ -17,7 +17,9 @@ QUICK: dict[str, Any] = {"timeout": 2.0, "retries": 0, "backoff": 0.0}
 
 
 def test_yes_is_the_reward_vqascore_with_the_same_words(qwen: Path) -> None:
-    ask = judge("yes", "vlm", model=str(qwen), template="{question} Please answer yes or no.", device="cpu")
+    ask = judge(
+        "yes", "vlm", model=str(qwen), template="{question} Please answer yes or no.", device="cpu", dtype="float32"
+    )
     found = ask(IMAGES, [["Does this figure show a red cube?", "figure?"], []])
     reward = rewards.get("vqascore", model=str(qwen), question="{prompt} Please answer yes or no.")
     wanted = reward(IMAGES[[0, 0]], ["Does this figure show a red cube?", "figure?"], [{}, {}])
@@ -26,7 +28,7 @@ def test_yes_is_the_reward_vqascore_with_the_same_words(qwen: Path) -> None:
 
 
 def test_the_mass_of_answers_counts_each_first_token_once(qwen: Path) -> None:
-    ask = judge("answer_probability", "vlm", model=str(qwen), device="cpu")
+    ask = judge("answer_probability", "vlm", model=str(qwen), device="cpu", dtype="float32")
     questions = [["figure?"], ["a red cube?"]]
     once = ask(IMAGES, questions, [[["Yes"]], [["no"]]])
     assert ask(IMAGES, questions, [[["Yes", "Yes"]], [["no", "no thanks"]]]) == once
@@ -40,7 +42,9 @@ def test_words_are_the_likeliest_tokens(qwen: Path) -> None:
     vlm = LocalVLM.load(str(qwen))
     logits = vlm.next_logits([IMAGES], [vlm.question("figure?")] * 2)
     wanted = [vlm.tokenizer.decode([int(row.argmax())], skip_special_tokens=True).strip() for row in logits]
-    found = judge("answer", "vlm", model=str(qwen), longest=1, device="cpu")(IMAGES, [["figure?"], ["figure?"]])
+    found = judge("answer", "vlm", model=str(qwen), free=True, longest=1, device="cpu", dtype="float32")(
+        IMAGES, [["figure?"], ["figure?"]]
+    )
     assert found == [[wanted[0]], [wanted[1]]]
 
 
@@ -61,9 +65,20 @@ def test_a_server_answers_in_order_and_failures_are_nan(server: Any) -> None:
     mass = judge("answer_probability", "remote_vlm", model="org/Judge", **QUICK)
     found = mass(IMAGES, questions, [[["three", "3"], ["two"]], [["two"]]])
     assert found[0][0] == pytest.approx(0.1) and math.isnan(found[0][1]) and found[1] == [0]
-    words = judge("answer", "remote_vlm", model="org/Judge", template="{question} One word.", **QUICK)
+    words = judge("answer", "remote_vlm", model="org/Judge", free=True, template="{question} One word.", **QUICK)
     assert words(IMAGES, questions) == [["cat? One word.", ""], ["cube? One word."]]
     assert "sesame" not in json.dumps([words.describe(), yes, mass.describe()], default=str)  # type: ignore[attr-defined]
+
+
+def test_answers_are_yes_or_no_by_the_probabilities_unless_free(server: Any, qwen: Path) -> None:
+    server.script = [{"content": lambda request: choice("Well, maybe.", yes=0.4, No=0.5)}]
+    assert judge("answer", "remote_vlm", model="org/Judge", **QUICK)(IMAGES, [["cat?"], []]) == [["no"], []]
+    server.script = [{"content": b"broken"}]
+    assert judge("answer", "remote_vlm", model="org/Judge", **QUICK)(IMAGES, [["cat?"], []]) == [[""], []]
+    questions = [["figure?", "a red cube?"], ["figure?"]]
+    probabilities = judge("yes", "vlm", model=str(qwen), device="cpu", dtype="float32")(IMAGES, questions)
+    words = judge("answer", "vlm", model=str(qwen), device="cpu", dtype="float32")(IMAGES, questions)
+    assert words == [["yes" if p >= 0.5 else "no" for p in values] for values in probabilities]
 
 
 @pytest.mark.parametrize("name", ["vlm", "remote_vlm"])
