@@ -191,7 +191,7 @@ def test_a_judge_without_an_answer_leaves_the_graph_whole(images: Tensor) -> Non
     leaf = images.clone().requires_grad_()
     rewards = {n: FunctionReward(f, name=n, differentiable=True) for n, f in (("judge", judge), ("mean", mean))}
     scores = score(rewards, leaf, ["p"] * 4, [{}] * 4, grad=True)
-    assert scores["judge"].isnan().all()
+    assert scores["judge"].isnan().all() and scores["judge"].requires_grad
     torch.stack([*scores.values()]).nansum().backward()
     assert torch.allclose(leaf.grad, torch.full_like(images, 1 / (3 * 8 * 8)))  # type: ignore[arg-type]
 
