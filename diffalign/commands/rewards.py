@@ -66,8 +66,9 @@ def _check(spec: str, kwargs: str) -> int:
     try:
         _own_test(reward)
         _on_scenes(reward)
-    except ValueError as error:
-        print(f"FAILED: {error}")
+    except Exception as error:  # of the reward's own code too: the check reports it
+        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
+        print(f"FAILED: {error}{notes}")
         return 1
     print("ok")
     return 0

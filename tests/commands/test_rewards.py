@@ -94,6 +94,8 @@ def test_a_built_in_reward_passes(diffalign, words):
         ("return [0.5] * len(prompts)", "does not look"),
         ("return [None] * len(prompts)", "could not score"),
         ("return images.mean((1, 2, 3)) - images.mean()", "neighbours"),
+        ("raise ValueError('no cat')", "FAILED: no cat (ValueError in reward 'score' ("),
+        ("return metadata[0]['no such key']", "mine.py:2, in score))"),
     ],
 )
 def test_a_function_in_a_file_is_checked(diffalign, tmp_path, body, finding):
