@@ -119,6 +119,4 @@ def _continues(classes: Sequence[str], start: int, i: int) -> bool:
     if kind in ("CCONJ", "PUNCT"):  # between adjectives only: "black and white cat", "smooth, white marble"
         following = classes[i + 1] if i + 1 < len(classes) else "END"
         return i > start and classes[i - 1] == "ADJ" and following == "ADJ"
-    if kind == "ADJ":
-        return classes[i - 1] != "NOUN" or i == start or (i + 1 < len(classes) and classes[i + 1] == "NOUN")
-    return kind == "NOUN"
+    return kind in ("ADJ", "NOUN")

@@ -74,6 +74,17 @@ def test_dpg_prints_categories_of_the_last_image_as_released():
         assert details["level_1"] == {key.split(" ")[0]: value for key, value in expected.items()}
 
 
+def test_dpg_follows_dependence_in_the_order_of_the_table_and_mended_all_the_way():
+    chain = [
+        {"number": n, "text": f"{n}?", "parents": [n - 1] if n > 1 else [], "category": "x - y"} for n in (3, 2, 1)
+    ]
+    judges = Judges(answer=lambda images, questions: [["yes", "yes", "no"]] * len(images))
+    for name, expected in (("dpg", 1 / 3), ("dpg_mended", 0)):
+        suite = suites.get(name)
+        line = suite.line("p", {"questions": chain}, judges)
+        assert suite.score(torch.zeros(1, 3, 2, 2), [line], judges)[0].score == pytest.approx(expected)
+
+
 def test_hrs_counting_pools_counts_over_the_images_of_a_level():
     suite = suites.get("hrs_counting")
 
