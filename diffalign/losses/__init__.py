@@ -22,14 +22,19 @@ from diffalign.losses import (
     objective_weights,
     pair_selection,
     policy,
+    policy_covariance,
+    policy_divergence,
     policy_off,
     policy_pairs,
+    policy_sequence,
+    policy_soft,
     preference,
     rank_pairs,
     resampling,
     reward_combination,
     reward_ensembles,
     reward_shaping,
+    rollout_correction,
     selection,
     set_advantages,
     sft,
@@ -92,6 +97,7 @@ from diffalign.losses.log_ratio import log_ratio, mean_log_ratio, token_log_rati
 from diffalign.losses.metrics import policy_metrics, preference_metrics
 from diffalign.losses.mixture import hedge, mixture_preference, responsibilities
 from diffalign.losses.multi_reward import advantage_of_sum, batch_whiten, gdpo_advantage, sum_of_advantages
+from diffalign.losses.policy_objectives import policy_objective, policy_objectives
 from diffalign.losses.preference import pair_margin
 from diffalign.losses.rank_pairs import dcg_weight, pairwise_mean, pairwise_sum
 from diffalign.losses.ranking import pareto_rank, rank_agreement
@@ -185,9 +191,15 @@ __all__ = [
     "path_log_ratio",
     "plain_log_ratio",
     "policy",
+    "policy_covariance",
+    "policy_divergence",
     "policy_metrics",
+    "policy_objective",
+    "policy_objectives",
     "policy_off",
     "policy_pairs",
+    "policy_sequence",
+    "policy_soft",
     "power_link",
     "preference",
     "preference_metrics",
@@ -203,6 +215,7 @@ __all__ = [
     "reward_shaping",
     "risk_advantage",
     "robust_noise",
+    "rollout_correction",
     "row_mean",
     "running_advantage",
     "score_function_kl",

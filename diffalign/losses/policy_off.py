@@ -1,7 +1,7 @@
-"""Policy-gradient objectives for samples that the policy did not draw: an expert's, a refinement's, a data set's.
+"""Policy objectives for off-policy samples: an expert's, a refinement's, a data set's.
 
-One shape, that of :mod:`diffalign.losses.policy`: ``(log_ratio, adv, *, mask, ...) -> like log_ratio``, unreduced
-fp32, to be minimised. What ``log_ratio`` is taken against differs and is said at each function.
+Shape and conventions: :mod:`diffalign.losses.policy_objectives`. The meaning of ``log_ratio`` differs and is stated at
+each function.
 """
 
 from __future__ import annotations
@@ -20,23 +20,20 @@ from diffalign.losses.common import (
     keep,
     readable,
 )
+from diffalign.losses.policy_objectives import objective_inputs, policy_objective
 
 
-def _inputs(log_ratio: Tensor, adv: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    check_floating(log_ratio=log_ratio)
-    return keep(log_ratio, mask), keep(expand_rows(adv.detach(), log_ratio), mask)
-
-
+@policy_objective
 def shaped(log_ratio: Tensor, adv: Tensor, *, gamma: float = 0.1, mask: Tensor | None = None) -> Tensor:
     """Return ``-A q / (q + gamma)`` with ``q = exp(log_ratio)`` (LUFFY's shaping, as Critique-GRPO uses it).
 
     The gradient with respect to ``log_ratio`` is ``-A gamma q / (q + gamma)**2``: largest where q = gamma, so that rare
-    tokens of an expert are learnt; none for gamma -> 0.
+    tokens of an expert are learned; none for gamma -> 0.
 
     Args:
         log_ratio: the plain log-prob of a token, so that q is a probability. A density has no upper bound of 1: pass
             the log-ratio to the reference instead.
-        adv: as in :mod:`diffalign.losses.policy`.
+        adv: as in :mod:`~diffalign.losses.policy_objectives`.
         gamma: where the gradient is largest, > 0.
         mask: shape of ``log_ratio``.
 
@@ -44,7 +41,7 @@ def shaped(log_ratio: Tensor, adv: Tensor, *, gamma: float = 0.1, mask: Tensor |
         ValueError: ``gamma`` is not positive, or a shape does not fit.
     """
     check_positive(gamma=gamma)
-    x, adv = _inputs(log_ratio, adv, mask)
+    x, adv = objective_inputs(log_ratio, adv, mask)
     return -adv * (x - math.log(gamma)).sigmoid()
 
 
@@ -60,6 +57,7 @@ def halfway_gap(old: Tensor) -> Tensor:
     return old - torch.logaddexp(old, torch.zeros_like(old)) + math.log(2)
 
 
+@policy_objective
 def mixture(
     log_ratio: Tensor, adv: Tensor, *, gap: Tensor, mask: Tensor | None = None, max_log_ratio: float = 20.0
 ) -> Tensor:
@@ -70,13 +68,13 @@ def mixture(
 
     Args:
         log_ratio: ``log p - log p_old``.
-        adv: as in :mod:`diffalign.losses.policy`; a factor such as :func:`focal_factor` is multiplied in before.
+        adv: as in :mod:`~diffalign.losses.policy_objectives`, times a factor such as :func:`focal_factor` if any.
         gap: ``log p_old - log omega``, ``(B,)``, ``(B, 1)`` or ``(B, T)``; detached.
         mask: shape of ``log_ratio``.
         max_log_ratio: bound of the logarithm of half the mixture ratio.
     """
     gap = keep(expand_rows(gap.detach(), log_ratio), mask)
-    x, adv = _inputs(log_ratio, adv, mask)
+    x, adv = objective_inputs(log_ratio, adv, mask)
     half = x + torch.nn.functional.logsigmoid(gap)
     return -2 * adv * half.clamp(-max_log_ratio, max_log_ratio).exp()
 
@@ -95,6 +93,7 @@ def focal_factor(logp: Tensor, *, gamma: float = 0.5) -> Tensor:
     return (1 - p) ** gamma
 
 
+@policy_objective
 def awr(
     log_ratio: Tensor,
     adv: Tensor,
@@ -105,12 +104,12 @@ def awr(
 ) -> Tensor:
     """Return ``-min(exp(A / temperature), max_weight) x``: weighted imitation (advantage-weighted regression).
 
-    Only the gradient means something. ``temperature -> inf`` is behaviour cloning. Every sample is imitated, a bad one
-    less: no ratio is formed, so the data may come from anywhere.
+    Only the gradient is meaningful. ``temperature -> inf`` is behaviour cloning. Every sample is imitated, one of low
+    advantage less: no ratio is formed, so the data may come from any policy.
 
     Args:
         log_ratio: a log-prob, a log-ratio, or minus a denoising error.
-        adv: as in :mod:`diffalign.losses.policy`.
+        adv: as in :mod:`~diffalign.losses.policy_objectives`.
         temperature: > 0, a number, or ``(B,)``, ``(B, 1)`` or ``(B, T)``.
         max_weight: largest weight, >= 1 (100 in IQL and inverse preference learning).
         mask: shape of ``log_ratio``.
@@ -121,7 +120,7 @@ def awr(
     check_positive(temperature=temperature, max_weight=max_weight)
     if max_weight < 1:
         raise ValueError(f"max_weight must be at least 1, the weight of an average sample, got {max_weight}")
-    x, adv = _inputs(log_ratio, adv, mask)
+    x, adv = objective_inputs(log_ratio, adv, mask)
     if isinstance(temperature, Tensor):
         temperature = expand_rows(temperature.detach(), x)
     return -(adv / temperature).clamp(max=math.log(max_weight)).exp() * x

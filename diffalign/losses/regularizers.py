@@ -1,9 +1,9 @@
 """Sample estimates of a KL divergence from log-ratios.
 
 ``r = log p - log ref`` on samples of the policy ``p``. As values, k1 and k3 estimate KL(p || ref) without bias and k2
-does not. As *losses* the picture turns, because the gradient goes through the samples' log-probs only: on samples of
-``p`` itself the expected gradient of k1 is zero, of k2 that of KL(p || ref), of k3 that of KL(ref || p). So: k1
-belongs in a reward, k2 in a loss that wants the reverse KL, and k3 in a loss is a pull of the forward kind [derived].
+does not. As *losses* they differ, because the gradient goes through the samples' log-probs only: on samples of ``p``
+itself the expected gradient of k1 is zero, of k2 that of KL(p || ref), of k3 that of KL(ref || p). So k1 belongs in a
+reward, k2 (or :func:`straight_through`) in a loss for the reverse KL, and k3 in a loss acts as a forward KL [derived].
 """
 
 from __future__ import annotations
@@ -37,6 +37,20 @@ def k3(log_ratio: Tensor, *, max_log_ratio: float = 20.0) -> Tensor:
     """
     r = as_float(log_ratio).clamp(min=-max_log_ratio)
     return (-r).expm1() + r
+
+
+def k_abs(log_ratio: Tensor) -> Tensor:
+    """Return ``|r|`` (verl's ``abs``): biased value, gradient ``sign(r)``. Any shape, unreduced fp32."""
+    return as_float(log_ratio).abs()
+
+
+def straight_through(value: Tensor, log_ratio: Tensor) -> Tensor:
+    """Return ``k2 - sg(k2) + sg(value)``: any estimate's value with the gradient of :func:`k2` (verl's ``k1+``,
+    ``k3+``). ``value`` has the shape of ``log_ratio``.
+    """
+    check_same_shape(value=value, log_ratio=log_ratio)
+    pull = k2(log_ratio)
+    return pull - pull.detach() + as_float(value.detach())
 
 
 def score_function_kl(log_ratio: Tensor, *, baseline: float | Tensor = 0.0) -> Tensor:

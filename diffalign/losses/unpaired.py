@@ -106,6 +106,14 @@ def kto(s: Tensor) -> Tensor:
 
 
 @_with_link(_weighted)
+def risk_seeking(s: Tensor) -> Tensor:
+    """Return ``log sigmoid(-s)``, weighted: minus a convex utility, whose gradient grows with ``s`` (Diffusion-KTO's
+    risk-seeking form, arXiv:2404.04465). Unbounded below.
+    """
+    return F.logsigmoid(-s)
+
+
+@_with_link(_weighted)
 def linear(s: Tensor) -> Tensor:
     """Return ``-s``, weighted (PMPO, arXiv:2410.04166; DSO's DRO on errors).
 

@@ -9,7 +9,7 @@ from pairs_in_context import forward_kl
 from torch import Tensor
 from world import LENGTH, right
 
-from diffalign.losses import listwise, rank_pairs, recipes, regression, unpaired
+from diffalign.losses import listwise, log_ratio, rank_pairs, recipes, regression, unpaired
 from diffalign.losses.common import empty_moments
 
 
@@ -58,7 +58,7 @@ def bco(b: Batch) -> Tensor:
 def vpd(b: Batch) -> Tensor:
     """The step of the teacher, whom nobody told a critique here."""
     teacher, student = b.logp.sum(-1).flatten(), b.old.sum(-1).flatten()
-    loss, b.state["vpd"] = recipes.get("vpd")(teacher, student, liked(b), b.state.get("vpd"))
+    loss, b.state["vpd"] = recipes.get("vpd")(log_ratio(teacher, student), liked(b), b.state.get("vpd"))
     return loss
 
 

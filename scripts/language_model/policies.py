@@ -12,7 +12,7 @@ import torch
 from batch import Batch, Objective
 from torch import Tensor
 
-from diffalign.losses import discriminative, group_advantage, policy, policy_pairs, recipes
+from diffalign.losses import discriminative, group_advantage, policy, policy_pairs, policy_soft, recipes
 from diffalign.losses.baselines import median_center
 from diffalign.losses.recipes.ppo_max import ValueHead
 from diffalign.losses.regularizers import k3
@@ -31,7 +31,7 @@ def surrogate(loss: Callable[..., Tensor]) -> Objective:
 def target(b: Batch) -> Tensor:
     """The goal is set by the reward above the group's median."""
     score = group_advantage(b.rewards, center=median_center).flatten()
-    return policy.target(b.x, adv(b), goal=policy.target_ratio(score))
+    return policy_soft.target(b.x, adv(b), goal=policy_soft.target_ratio(score))
 
 
 def kl_mask(b: Batch) -> Tensor:
@@ -75,7 +75,7 @@ def dypo(b: Batch) -> Tensor:
 def ppo_max(b: Batch) -> Tensor:
     """Without a value head: its loss is constant."""
     values = torch.zeros_like(b.x)
-    return recipes.get("ppo-max")(b.x, adv(b)[:, None].expand_as(b.x), ValueHead(values, values, values))
+    return recipes.get("ppo-max")(b.x, adv(b)[:, None].expand_as(b.x), head=ValueHead(values, values, values))
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -84,7 +84,7 @@ OBJECTIVES: dict[str, Objective] = {
     "policy.clip": surrogate(policy.clip),
     "policy.dual_clip": surrogate(policy.dual_clip),
     "policy.kl_mask": kl_mask,
-    "policy.target": target,
+    "policy_soft.target": target,
     "policy_pairs.pair_plain": pair(policy_pairs.pair_plain),
     "policy_pairs.pair_joint": pair(policy_pairs.pair_joint),
     "policy_pairs.pair_separate": pair(policy_pairs.pair_separate),
@@ -94,9 +94,9 @@ OBJECTIVES: dict[str, Objective] = {
     "copo": lambda b: recipes.get("copo")(b.x, b.rewards, (6 * b.rewards).round().long()),
     "p3o": lambda b: recipes.get("p3o")(two((b.logp - b.old).sum(-1)), two(b.rewards), two(b.r)),
     "drpo-decoupled": lambda b: recipes.get("drpo-decoupled")(b.logp.mean(-1), b.old.mean(-1), good(b), b.rewards),
-    "retool": lambda b: recipes.get("retool")(b.x, adv(b), torch.ones_like(b.x).bool()),
+    "retool": lambda b: recipes.get("retool")(b.x, adv(b), mask=torch.ones_like(b.x).bool()),
     "hapo-hetero": lambda b: recipes.get("hapo-hetero")(b.x, b.rewards, entropy(b)),
-    "c-morl": lambda b: recipes.get("c-morl")(b.x, adv(b), torch.ones(1)),
+    "c-morl": lambda b: recipes.get("c-morl")(b.x, adv(b), returns=torch.ones(1)),
     "nash-md": nash_md,
     "dypo": dypo,
     "ppo-max": ppo_max,

@@ -158,64 +158,6 @@ def test_chain_from_rewards_to_gradient() -> None:
     assert grad[3:, 0].tolist() == pytest.approx([1 / 12, 0.0, -1 / 12], abs=1e-6)
 
 
-def test_target_ratio_by_hand() -> None:
-    goal = policy.target_ratio(torch.tensor([0.5, -0.5, 0.0], dtype=F64), eps_low=0.2, eps_high=0.4, tau=0.25)
-    s = 1 / (1 + math.exp(-2.0))
-    assert goal.tolist() == pytest.approx([0.8 + 0.6 * s, 0.8 + 0.6 * (1 - s), 1.1], abs=1e-12)
-    far = policy.target_ratio(torch.tensor([1.0, -1.0, 0.0], dtype=F64))
-    assert far.tolist() == pytest.approx([1.3, 0.7, 1.0], abs=1e-12)
-    near = policy.target_ratio(torch.tensor([1e-4], dtype=F64))
-    assert near.item() == pytest.approx(0.7 + 0.6 / (1 + math.exp(-1.0)), abs=1e-12)
-
-
-def test_target_is_a_distance_with_its_gradient() -> None:
-    x = torch.tensor([1.1, 0.5], dtype=F64).log()
-    adv, goal = torch.tensor([2.0, -3.0], dtype=F64), torch.tensor([1.3, 0.7], dtype=F64)
-    assert policy.target(x, adv, goal=goal).tolist() == pytest.approx([0.4, 0.6])
-    assert gradient(policy.target, x, adv, goal=goal).tolist() == pytest.approx([-2.2, -1.5])
-    assert policy.target(goal.log(), adv, goal=goal).tolist() == pytest.approx([0.0, 0.0], abs=1e-12)
-
-
-def test_target_follows_the_clip_inside_and_pulls_back_outside() -> None:
-    rho = torch.tensor([0.75, 0.85, 1.0, 1.15, 1.25], dtype=F64)
-    for sign in (1.0, -1.0):
-        adv = torch.full((5,), 1.7 * sign, dtype=F64)
-        goal = 1 + 0.2 * adv.sign()
-        ours, ppo = gradient(policy.target, rho.log(), adv, goal=goal), gradient(policy.clip, rho.log(), adv)
-        past = (rho - goal) * sign > 0
-        assert torch.allclose(ours[~past], ppo[~past]) and (ppo[past] == 0).all()
-        assert torch.allclose(ours[past], -ppo[past] + 1.7 * sign * rho[past]) and past.sum() == 1
-
-
-def test_target_knows_its_mask_its_shapes_and_its_bound() -> None:
-    mask = torch.tensor([[1, 0]])
-    x = torch.tensor([[0.1, float("nan")]], dtype=F64, requires_grad=True)
-    goal = torch.tensor([[1.0, float("inf")]], dtype=F64, requires_grad=True)
-    out = policy.target(x, torch.tensor([[1.0, float("nan")]], dtype=F64), goal=goal, mask=mask)
-    (grad,) = torch.autograd.grad(out.sum(), x)
-    assert out[0, 1] == 0 and grad[0, 1] == 0 and out[0, 0].item() == pytest.approx(math.exp(0.1) - 1)
-    rows = policy.target(torch.zeros(2, 2), torch.ones(2), goal=torch.tensor([0.5, 2.0]))
-    assert rows.tolist() == [[0.5, 0.5], [1.0, 1.0]]
-    wide = policy.target(torch.tensor([1e4, -1e4]), torch.ones(2), goal=torch.ones(2))
-    assert wide[0].item() == pytest.approx(math.exp(20.0), rel=1e-5) and wide[1].item() == pytest.approx(1.0)
-    held = policy.target(torch.tensor([9.0]), torch.ones(1), goal=torch.ones(1), max_log_ratio=math.log(3.0))
-    assert held.item() == pytest.approx(2.0)
-
-
-def test_target_carries_no_gradient_to_goal_or_advantage() -> None:
-    x, adv, goal = (torch.full((3,), v, dtype=F64, requires_grad=True) for v in (0.1, 2.0, 0.9))
-    grads = torch.autograd.grad(policy.target(x, adv, goal=goal).sum(), (x, adv, goal), allow_unused=True)
-    assert (grads[0] > 0).all() and grads[1] is None and grads[2] is None
-    assert not policy.target_ratio(torch.ones(2, requires_grad=True)).requires_grad
-    assert torch.autograd.gradcheck(lambda x: policy.target(x, adv, goal=goal), x)
-
-
-@pytest.mark.parametrize("bad", [{"eps_low": -0.1}, {"eps_high": -0.1}, {"tau": 0.0}])
-def test_target_ratio_refuses_bad_settings(bad: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        policy.target_ratio(torch.zeros(2), **bad)
-
-
 def test_default_bounds() -> None:
     far, bad = torch.tensor([30.0], dtype=F64), torch.tensor([-1.0], dtype=F64)
     assert policy.ratio(far, bad).item() == pytest.approx(math.exp(20.0))

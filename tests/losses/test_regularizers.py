@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from diffalign.losses import regularizers as R
 from diffalign.losses.diffusion import gaussian_kl, latent_mean, latent_sum
 from diffalign.losses.regularizers import k1, k2, k3, score_function_kl, unequal_gaussian_kl
 
@@ -128,3 +129,12 @@ def test_gaussian_kl_refuses_what_does_not_fit() -> None:
         unequal_gaussian_kl(mean, ref, 1.0, torch.ones(2, 3), reduce=latent_sum)
     with pytest.raises(ValueError, match="floating"):
         unequal_gaussian_kl(mean.long(), ref.long(), 1.0, 1.0, reduce=latent_sum)
+
+
+def test_straight_through_has_one_value_and_the_gradient_of_k2() -> None:
+    r = torch.tensor([0.4, -1.3], dtype=torch.float64, requires_grad=True)
+    out = R.straight_through(7 * r.detach(), r)
+    assert torch.equal(out, 7 * r) and torch.equal(torch.autograd.grad(out.sum(), r)[0], r)
+    assert R.k_abs(torch.tensor([-2.0, 3.0])).tolist() == [2.0, 3.0]
+    with pytest.raises(ValueError, match="value"):
+        R.straight_through(r[:1], r)

@@ -19,7 +19,7 @@ from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.scales import beta_density, mean_abs, virtual_scale
 
 
-@recipe("dr-irl")
+@recipe("dr-irl", "advantage")
 def dr_irl(rewards: Tensor, hardness: Tensor, responsiveness: Tensor) -> Tensor:
     """DR-IRL (GRPO-S), rebuilt (derived): GRPO's advantage times the prompt's hardness and the model's responsiveness.
 
@@ -30,7 +30,7 @@ def dr_irl(rewards: Tensor, hardness: Tensor, responsiveness: Tensor) -> Tensor:
     return group_advantage(rewards) * (as_float(hardness) * as_float(responsiveness)).detach()[:, None]
 
 
-@recipe("ngrpo", n=1, r_max=1.0, eps_low=0.16, eps_high=0.24)
+@recipe("ngrpo", "policy_group", n=1, r_max=1.0, eps_low=0.16, eps_high=0.24)
 def ngrpo(log_ratio: Tensor, rewards: Tensor, *, n: int, r_max: float, eps_low: float, eps_high: float) -> Tensor:
     """NGRPO (arXiv:2509.18851, its code): a virtual perfect sample in the statistics, and a lopsided clip,
     ``(B G, ...)``.
@@ -50,7 +50,7 @@ def ngrpo(log_ratio: Tensor, rewards: Tensor, *, n: int, r_max: float, eps_low: 
     return clip(log_ratio, adv.flatten(), eps_low=eps_low, eps_high=eps_high)
 
 
-@recipe("bnpo", floor=1e-6)
+@recipe("bnpo", "advantage", floor=1e-6)
 def bnpo(rewards: Tensor, *, floor: float) -> Tensor:
     """BNPO (arXiv:2506.02864, its code): centred rewards over a fitted Beta density of the success rate.
 
@@ -60,7 +60,7 @@ def bnpo(rewards: Tensor, *, floor: float) -> Tensor:
     return group_advantage(rewards, scale=beta_density, eps=floor)
 
 
-@recipe("optimal-advantage")
+@recipe("optimal-advantage", "advantage")
 def optimal_advantage(rewards: Tensor) -> Tensor:
     """arXiv:2310.02456: what Bradley-Terry fits on segments is the optimal advantage A*, at most 0: the best of a group
     is the baseline, and nothing is discounted or bootstrapped on top. That a group's maximum stands for the best action
@@ -69,7 +69,7 @@ def optimal_advantage(rewards: Tensor) -> Tensor:
     return group_advantage(rewards, center=max_center, scale=no_scale)
 
 
-@recipe("contrastive-rewards")
+@recipe("contrastive-rewards", "advantage")
 def contrastive_rewards(rewards: Tensor, reference: Tensor) -> Tensor:
     """arXiv:2403.07708: reward minus the mean reward of the prompt's reference samples, ``reference (B, K)``; 5 of them
     (unsure), scored once. Under a centring inside the group this would change nothing.
@@ -80,7 +80,7 @@ def contrastive_rewards(rewards: Tensor, reference: Tensor) -> Tensor:
     return group_advantage(rewards, center=partial(given_center, baseline=baseline), scale=no_scale, mask=known)
 
 
-@recipe("pipo", lam=0.1)
+@recipe("pipo", "advantage", lam=0.1)
 def pipo(rewards: Tensor, mean: float | Tensor, history: Tensor, *, lam: float) -> Tensor:
     """PIPO (arXiv:2604.00860): a second update on the *previous* batch, scaled by what the first one brought.
 
@@ -102,7 +102,7 @@ def pipo(rewards: Tensor, mean: float | Tensor, history: Tensor, *, lam: float) 
     return group_advantage(rewards, scale=mean_abs) * torch.where(xi < 0, lam * xi, xi)
 
 
-@recipe("adora", amplify=2.0, threshold=0.5)
+@recipe("adora", "advantage", amplify=2.0, threshold=0.5)
 def adora(rewards: Tensor, success: Tensor, *, amplify: float, threshold: float) -> Tensor:
     """ADORA: the advantages of a prompt that is solved at most half the time count twice. Constants are second-hand.
 
@@ -122,7 +122,7 @@ def adora(rewards: Tensor, success: Tensor, *, amplify: float, threshold: float)
     return group_advantage(rewards) * torch.where(rate <= threshold, amplify, 1.0)[:, None]
 
 
-@recipe("poise")
+@recipe("poise", "advantage")
 def poise(rewards: Tensor, probe: Tensor) -> Tensor:
     """POISE (arXiv:2605.07579): two samples of a prompt, each compared with what a probe foresees from the *other*.
 
@@ -135,7 +135,7 @@ def poise(rewards: Tensor, probe: Tensor) -> Tensor:
     return group_advantage(rewards, center=partial(given_center, baseline=probe.flip(1)), scale=no_scale)
 
 
-@recipe("remax", bound=5.0)
+@recipe("remax", "advantage", bound=5.0)
 def remax(rewards: Tensor, greedy: Tensor, *, bound: float) -> Tensor:
     """ReMax (arXiv:2310.10505, its code): reward minus that of the greedy sample, held to +-5.
 

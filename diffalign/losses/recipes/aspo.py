@@ -65,7 +65,7 @@ def early_bias(position: Tensor, length: Tensor, eligible: Tensor, *, delta: flo
     return keep(delta * (p - mean) / scale, eligible)
 
 
-@recipe("aspo", delta=-2.0, k=0.7)
+@recipe("aspo", "advantage", delta=-2.0, k=0.7)
 def aspo(rewards: Tensor, position: Tensor, length: Tensor, eligible: Tensor, *, delta: float, k: float) -> Tensor:
     """ASPO (arXiv:2508.19201, a public verl recipe): GRPO's advantage, biased towards early use of a tool by at most
     ``k |A|``. Arguments as in :mod:`diffalign.losses.recipes.aspo`.

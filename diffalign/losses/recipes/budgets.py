@@ -9,7 +9,7 @@ from diffalign.losses.budgets import budget_baseline, budget_returns, decay_by_h
 from diffalign.losses.recipes.registry import recipe
 
 
-@recipe("s-grpo-early-exit")
+@recipe("s-grpo-early-exit", "advantage")
 def s_grpo(correct: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """S-GRPO (arXiv:2505.07686): exits of one trajectory as a group, ``(B, S)``: the first correct one earns 1, each
     later one half as much. Centred only; that there is no std is unsure. On images exits are sampling steps.
@@ -21,7 +21,7 @@ def s_grpo(correct: Tensor, *, mask: Tensor | None = None) -> Tensor:
     return group_advantage(decay_by_hits(correct, mask=mask), scale=no_scale, mask=mask)
 
 
-@recipe("hbpo", longest=4096.0)
+@recipe("hbpo", "advantage", longest=4096.0)
 def hbpo(rewards: Tensor, budget: Tensor, *, longest: float, mask: Tensor | None = None) -> Tensor:
     """HBPO (arXiv:2507.15844): GRPO over all samples of a prompt, plus by how much each budget's samples exceed what
     the budget asks for, ``(B, G)``.
@@ -38,7 +38,7 @@ def hbpo(rewards: Tensor, budget: Tensor, *, longest: float, mask: Tensor | None
     return group_advantage(rewards, mask=mask) + subgroup_offset(rewards, budget, longest=longest, mask=mask)
 
 
-@recipe("brpo")
+@recipe("brpo", "advantage")
 def brpo(rewards: Tensor, prob: Tensor) -> Tensor:
     """BRPO (arXiv:2505.13438): what is still to come at each budget, minus a baseline from the sample's own past and
     the group's mean, ``(B, G, S)``. One budget is GRPO without a std. 4 budgets there.

@@ -11,7 +11,7 @@ from diffalign.losses.set_advantages import gate_diversity, reward_sum
 from diffalign.losses.trackers import update_quantile
 
 
-@recipe("sgrpo-supergroup", weight=0.9, temperature=1.0)
+@recipe("sgrpo-supergroup", "advantage", weight=0.9, temperature=1.0)
 def sgrpo(
     utility: Tensor,
     diversity: Tensor,
@@ -32,7 +32,7 @@ def sgrpo(
     return reward_sum(utility, diversity, credit=credit, weight=weight, temperature=temperature)
 
 
-@recipe("riskpo", a_lo=0.2, a_hi=0.8, omega=1.5, natural_baseline=True)
+@recipe("riskpo", "advantage", a_lo=0.2, a_hi=0.8, omega=1.5, natural_baseline=True)
 def riskpo(
     rewards: Tensor,
     quantiles: tuple[Tensor, Tensor] | None,

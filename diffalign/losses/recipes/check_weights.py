@@ -11,7 +11,7 @@ from diffalign.losses.check_weights import check_weights, global_reward, local_r
 from diffalign.losses.recipes.registry import recipe
 
 
-@recipe("verpo", alpha=1.0, sigma=0.1, delta=1e-6)
+@recipe("verpo", "advantage", alpha=1.0, sigma=0.1, delta=1e-6)
 def verpo(passed: Tensor, turns: Tensor, *, beta: float, gamma: float, **weight: float) -> Tensor:
     """VeRPO (arXiv:2601.03525) [from a third-party digest]: advantage of passing everything, plus ``beta`` times that
     of the weighted checks; both centred in their group, neither scaled. ``(B, N)``.
@@ -30,7 +30,7 @@ def verpo(passed: Tensor, turns: Tensor, *, beta: float, gamma: float, **weight:
     return whole + beta * group_advantage(local_reward(passed, weights), scale=no_scale)
 
 
-@recipe("ace-rl", alpha=0.0, sigma=math.inf, delta=0.0)
+@recipe("ace-rl", "reward", alpha=0.0, sigma=math.inf, delta=0.0)
 def ace_rl(passed: Tensor, *, alpha: float, sigma: float, delta: float) -> Tensor:
     """ACE-RL (arXiv:2509.04903) [derived]: the satisfied share of a prompt's checklist, ``(..., N)``.
 

@@ -18,7 +18,7 @@ from diffalign.losses.reward_ensembles import soft_min
 from diffalign.losses.trackers import Pid, update_pid
 
 
-@recipe("epo", coef=1e-3, penalty=1.0, low=0.8, high=1.2)
+@recipe("epo", "regularizer", coef=1e-3, penalty=1.0, low=0.8, high=1.2)
 def epo(entropy: Tensor, history: Tensor | float, *, coef: float, penalty: float, low: float, high: float) -> Tensor:
     """EPO (arXiv:2509.22576): an entropy bonus, held in a band around its own history; ``-coef (H - penalty * band)``.
 
@@ -46,7 +46,7 @@ class Constrained(NamedTuple):
     dual_loss: Tensor
 
 
-@recipe("constrained-rlhf", squash=torch.sigmoid)
+@recipe("constrained-rlhf", "constraint", squash=torch.sigmoid)
 def constrained_rlhf(
     kl_advantage: Tensor, advantages: Tensor, returns: Tensor, multiplier: Tensor, *, threshold: Tensor, squash: Squash
 ) -> Constrained:
@@ -71,12 +71,12 @@ def constrained_rlhf(
     return Constrained(weighted_sum(stack, weights), lagrangian(multiplier, returns, threshold, squash=squash))
 
 
-@recipe("c-morl", share=0.9, t=20.0, eps=0.2)
+@recipe("c-morl", "policy", share=0.9, t=20.0, eps=0.2)
 def c_morl(
     log_ratio: Tensor,
     adv: Tensor,
-    returns: Tensor,
     *,
+    returns: Tensor,
     mask: Tensor | None = None,
     share: float,
     t: float,
@@ -127,7 +127,7 @@ class Safe(NamedTuple):
     penalty: Tensor
 
 
-@recipe("safe-kl", temperature=0.3, coef=0.1)
+@recipe("safe-kl", "constraint", temperature=0.3, coef=0.1)
 def safe_kl(
     values: Tensor,
     kl: Tensor,

@@ -62,7 +62,7 @@ def local_share(entropy: Tensor, local: Tensor, *, k: float = 1.0, b: float = 0.
     return keep(omega, local != 0)
 
 
-@recipe("copo", k=1.0, b=0.5, eps=0.2)
+@recipe("copo", "policy_group", k=1.0, b=0.5, eps=0.2)
 def copo(log_ratio: Tensor, rewards: Tensor, answers: Tensor, *, k: float, b: float, eps: float) -> Tensor:
     """COPO (arXiv:2508.04138, its code): the clipped losses of a local and a global advantage, blended, ``(B G, ...)``.
 

@@ -12,7 +12,7 @@ from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.tree import backed_up, chain_advantage, cut_segments, sibling_advantage, spread, tree_advantage
 
 
-@recipe("tempflow-grpo", eps=1e-6)
+@recipe("tempflow-grpo", "advantage", eps=1e-6)
 def tempflow_grpo(value: Tensor, parent: Tensor, weight: Tensor, *, eps: float) -> Tensor:
     """TempFlow-GRPO (arXiv:2508.04324): branches from one noisy image, compared with their siblings, times the weight
     of the step at which they part, ``(N,)``.
@@ -27,7 +27,7 @@ def tempflow_grpo(value: Tensor, parent: Tensor, weight: Tensor, *, eps: float) 
     return sibling_advantage(backed_up(value, parent), parent, eps=eps) * as_float(weight.detach())
 
 
-@recipe("segment-po")
+@recipe("segment-po", "advantage")
 def segment_po(value: Tensor, parent: Tensor) -> Tensor:
     """SPO-tree (arXiv:2505.23564, its code): child minus parent, inner nodes the mean of their children, ``(N,)``.
 
@@ -52,7 +52,7 @@ def segment_po_chain(value: Tensor, prob: Tensor, *, threshold: float = 0.9, eve
     return keep(spread(gain, cut_segments(prob, threshold=threshold, every=every)), prob < threshold)
 
 
-@recipe("rad-2")
+@recipe("rad-2", "advantage")
 def rad_2(value: Tensor, parent: Tensor, path: Tensor) -> Tensor:
     """What of RAD-2 carries over to images: trajectories branch at the borders of *blocks* of denoising steps, and all
     steps of a block share its edge's advantage, ``(B, T)``. From the abstract (second-hand).
@@ -66,7 +66,7 @@ def rad_2(value: Tensor, parent: Tensor, path: Tensor) -> Tensor:
     return spread(edges.expand(len(path), -1), path)
 
 
-@recipe("hifpo", eps=1e-6)
+@recipe("hifpo", "advantage", eps=1e-6)
 def hifpo(outcome: Tensor, process: Tensor, parent: Tensor, *, eps: float) -> Tensor:
     """HiFPO (arXiv:2606.19930), rebuilt from the abstract (derived): samples of one step are compared by the outcome
     they lead to plus a score of the step itself, ``(N,)``. Resampling of failed steps with a hint is a trainer's.
@@ -81,7 +81,7 @@ def hifpo(outcome: Tensor, process: Tensor, parent: Tensor, *, eps: float) -> Te
     return sibling_advantage(backed_up(outcome, parent) + as_float(process), parent, eps=eps)
 
 
-@recipe("igpo-info-gain", gamma=1.0)
+@recipe("igpo-info-gain", "advantage", gamma=1.0)
 def igpo(belief: Tensor, outcome: Tensor, *, gamma: float, mask: Tensor | None = None) -> Tensor:
     """IGPO (arXiv:2510.14967, its code): a turn is paid by how much it raised the belief in the right answer, ``(B, G,
     K)``.
@@ -107,7 +107,7 @@ def igpo(belief: Tensor, outcome: Tensor, *, gamma: float, mask: Tensor | None =
     return gae(centred, nothing, mask=valid.flatten(0, 1), gamma=gamma, lam=1.0).advantages.view_as(gain)
 
 
-@recipe("t-ppo", gamma=1.0, lam=0.95)
+@recipe("t-ppo", "advantage", gamma=1.0, lam=0.95)
 def t_ppo(
     rewards: Tensor, values: Tensor, truncated: Tensor, *, gamma: float, lam: float, mask: Tensor | None = None
 ) -> Gae:
@@ -127,7 +127,7 @@ def t_ppo(
     return gae(rewards, values, mask=mask, gamma=gamma, lam=lam, bootstrap=bootstrap)
 
 
-@recipe("pdppo", gamma=1.0, lam=0.95)
+@recipe("pdppo", "advantage", gamma=1.0, lam=0.95)
 def pdppo(
     rewards: Tensor, values: Tensor, post_values: Tensor, *, gamma: float, lam: float, mask: Tensor | None = None
 ) -> Tensor:

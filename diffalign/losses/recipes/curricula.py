@@ -13,7 +13,7 @@ from diffalign.losses.ranking import pareto_rank, rank_agreement
 from diffalign.losses.recipes.registry import recipe
 
 
-@recipe("urpo")
+@recipe("urpo", "reward")
 def urpo(judged: Tensor, labels: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """URPO [unsure; rebuilt from the abstract]: reward of a model that judges a labelled group, ``(B,)`` in [0, 1].
 
@@ -25,7 +25,7 @@ def urpo(judged: Tensor, labels: Tensor, *, mask: Tensor | None = None) -> Tenso
     return rank_agreement(judged, labels, mask=mask)
 
 
-@recipe("temporal-r1")
+@recipe("temporal-r1", "selection")
 def temporal_r1(rewards: Tensor, *, above: float = 0.0, mask: Tensor | None = None) -> Tensor:
     """Temporal-R1 [derived from the abstract]: keep prompts whose repeated rewards vary, ``(B,)`` bool. How much
     variance it asks for is not known.
@@ -33,7 +33,7 @@ def temporal_r1(rewards: Tensor, *, above: float = 0.0, mask: Tensor | None = No
     return group_filters.variance(rewards, above=above, mask=mask)
 
 
-@recipe("ode-data")
+@recipe("ode-data", "selection")
 def ode_data(passed: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """ODE's curriculum (arXiv:2605.10832) [derived]: prompts that are neither always nor never solved, ``(B,)`` bool;
     the others are to be written anew. ``passed (B, G)``.
@@ -41,7 +41,7 @@ def ode_data(passed: Tensor, *, mask: Tensor | None = None) -> Tensor:
     return group_filters.pass_rate(passed, mask=mask)
 
 
-@recipe("uniworld-v2", mean_above=0.9, std_below=0.05)
+@recipe("uniworld-v2", "selection", mean_above=0.9, std_below=0.05)
 def uniworld_v2(rewards: Tensor, *, mean_above: float, std_below: float, mask: Tensor | None = None) -> Tensor:
     """UniWorld-V2's filter (arXiv:2510.16888): drop groups of mean > 0.9 *and* std < 0.05, ``(B,)`` bool.
 
@@ -51,7 +51,7 @@ def uniworld_v2(rewards: Tensor, *, mean_above: float, std_below: float, mask: T
     return group_filters.not_saturated(rewards, mean_above=mean_above, std_below=std_below, mask=mask)
 
 
-@recipe("parrot")
+@recipe("parrot", "selection")
 def parrot(rewards: Tensor) -> Tensor:
     """Parrot (arXiv:2401.05675): train on the non-dominated samples of a batch alone, ``(N,)`` bool.
 
@@ -61,7 +61,7 @@ def parrot(rewards: Tensor) -> Tensor:
     return (pareto_rank(rewards.T).rank == 0) & torch.isfinite(rewards).all(0)
 
 
-@recipe("dypo", mix=0.5, beta=1.0)
+@recipe("dypo", "policy_group", mix=0.5, beta=1.0)
 def dypo(
     passed: Tensor,
     log_ratio: Tensor,
@@ -96,7 +96,7 @@ def dypo(
     return keep(sft_weight * as_float(sft), none) + keep(mix * grpo + (1 - mix) * gal, some)
 
 
-@recipe("fate-pfpo")
+@recipe("fate-pfpo", "advantage")
 def fate_pfpo(rewards: Tensor) -> Tensor:
     """FATE (arXiv:2605.11882): advantage of the Pareto rank within a group, ``(B, G)``.
 

@@ -9,7 +9,7 @@ from diffalign.losses.dense_rewards import kl_reward, potential_reward, step_rew
 from diffalign.losses.recipes.registry import recipe
 
 
-@recipe("rto", coef=0.05, clip=0.05, kl_coef=0.01, terminal_clip=10.0)
+@recipe("rto", "reward", coef=0.05, clip=0.05, kl_coef=0.01, terminal_clip=10.0)
 def rto(
     terminal: Tensor,
     dpo_log_ratio: Tensor,
@@ -40,7 +40,7 @@ def rto(
     return dense + terminal_reward(terminal, mask, clip=terminal_clip)
 
 
-@recipe("drlc")
+@recipe("drlc", "reward")
 def drlc(terminal: Tensor, spans: Tensor, mask: Tensor, *, terminal_coef: float, span_coef: float) -> Tensor:
     """DRLC (arXiv:2401.07382) [derived]: terminal reward plus a critic's verdict on each span, -1, 0 or 1.
 
@@ -56,7 +56,7 @@ def drlc(terminal: Tensor, spans: Tensor, mask: Tensor, *, terminal_coef: float,
     return terminal_reward(terminal_coef * terminal, mask) + step_reward(spans, mask, coef=span_coef)
 
 
-@recipe("text2grad")
+@recipe("text2grad", "reward")
 def text2grad(scores: Tensor, skipped: Tensor, log_ratio: Tensor, mask: Tensor, *, kl_coef: float) -> Tensor:
     """Text2Grad (arXiv:2505.22338) [its trainer in part, the rest from the abstract]: span scores and a KL per token.
 
@@ -71,7 +71,7 @@ def text2grad(scores: Tensor, skipped: Tensor, log_ratio: Tensor, mask: Tensor, 
     return step_reward(scores, mask.bool() & ~skipped.bool()) + kl_reward(log_ratio, mask, coef=kl_coef)
 
 
-@recipe("teamwork-potential", gamma=1.0)
+@recipe("teamwork-potential", "reward", gamma=1.0)
 def teamwork_potential(terminal: Tensor, potential: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
     """Potential-based shaping from ranked states (arXiv:2502.03723) [derived]: ``r + gamma Phi' - Phi``.
 
@@ -88,7 +88,7 @@ def teamwork_potential(terminal: Tensor, potential: Tensor, mask: Tensor, *, gam
     return terminal_reward(terminal, mask) + potential_reward(potential, mask, gamma=gamma)
 
 
-@recipe("reward-design-thesis")
+@recipe("reward-design-thesis", "reward")
 def reward_design_thesis(rewards: Tensor, potential: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
     """Potential-based shaping of rewards per step: ``r_t + gamma Phi_(t+1) - Phi_t``, which keeps the optimal policy.
 

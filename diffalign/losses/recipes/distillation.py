@@ -12,7 +12,7 @@ from diffalign.losses.common import as_float, check_floating, check_mask, check_
 from diffalign.losses.recipes.registry import recipe
 
 
-@recipe("aligndistil", beta=0.1, kappa=10.0)
+@recipe("aligndistil", "distillation", beta=0.1, kappa=10.0)
 def aligndistil(
     student: Tensor, teacher: Tensor, opposite: Tensor, *, beta: float, kappa: float, mask: Tensor | None = None
 ) -> Tensor:
@@ -36,7 +36,7 @@ def aligndistil(
     return keep(distillation.reverse(student, target, mask=mask) * beta / weight, mask)
 
 
-@recipe("draft-opd")
+@recipe("draft-opd", "distillation")
 def draft_opd(student: Tensor, teacher: Tensor, exposed: Tensor) -> Tensor:
     """Draft-OPD [derived from the abstract]: reverse KL on the positions that verification exposed, ``(B, T)``.
 
@@ -55,7 +55,7 @@ class VideoOpd(NamedTuple):
     priority: Tensor
 
 
-@recipe("video-opd")
+@recipe("video-opd", "distillation")
 def video_opd(
     student: Tensor, teacher: Tensor, teacher_reward: Tensor, *, threshold: float, mask: Tensor | None = None
 ) -> VideoOpd:
@@ -80,7 +80,7 @@ def video_opd(
     return VideoOpd(loss, loss.detach().sum(1))
 
 
-@recipe("keye-mopd")
+@recipe("keye-mopd", "distillation")
 def keye_mopd(student: Tensor, teachers: Tensor, domain: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Multi-teacher distillation of Keye-VL 2.0 [derived]: reverse KL to the teacher of each sample's domain,
     ``(B, T)``.
@@ -105,7 +105,7 @@ def keye_mopd(student: Tensor, teachers: Tensor, domain: Tensor, *, mask: Tensor
     return distillation.reverse(student, teachers[domain, torch.arange(rows, device=domain.device)], mask=mask)
 
 
-@recipe("dagger-llm")
+@recipe("dagger-llm", "distillation")
 def dagger_llm(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """DAgger [derived from the abstract]: the teacher's labels on the states that were visited, ``(B, T)``.
 
@@ -120,7 +120,7 @@ def dagger_llm(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) 
     return distillation.cross_entropy(student, teacher, mask=mask)
 
 
-@recipe("distil")
+@recipe("distil", "distillation")
 def distil(student: Tensor, expert: Tensor, logp: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """DistIL (arXiv:2606.05152) [derived from the abstract]: cross-entropy to an expert with credit for the future.
 

@@ -15,7 +15,7 @@ from diffalign.losses.policy import dual_clip
 from diffalign.losses.recipes.registry import recipe
 
 
-@recipe("empg", k=1.0, k_future=1.0, zeta=0.05)
+@recipe("empg", "advantage", k=1.0, k_future=1.0, zeta=0.05)
 def empg(adv: Tensor, entropy: Tensor, *, k: float, k_future: float, zeta: float, mask: Tensor | None = None) -> Tensor:
     """EMPG (arXiv:2509.09265), from later papers: ``gain A + zeta bonus``, minus the batch's mean, ``(B, T)``.
 
@@ -35,7 +35,7 @@ def empg(adv: Tensor, entropy: Tensor, *, k: float, k_future: float, zeta: float
     return keep(out - out[valid].mean(), valid)
 
 
-@recipe("hapo-hetero", eps=0.2, quantile=0.8, strength=1.0, bound=10.0, limit=5.0)
+@recipe("hapo-hetero", "policy_group", eps=0.2, quantile=0.8, strength=1.0, bound=10.0, limit=5.0)
 def hapo(
     log_ratio: Tensor,
     rewards: Tensor,

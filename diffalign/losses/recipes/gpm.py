@@ -45,7 +45,7 @@ def general_preference(v_w: Tensor, v_l: Tensor, *, gate: Tensor | None = None, 
     return logistic(pair_margin(skew_score(v_w, v_l, gate=gate), beta=1 / tau))
 
 
-@recipe("gpm-gpo", beta=1e-3)
+@recipe("gpm-gpo", "regression", beta=1e-3)
 def gpm_gpo(log_ratio: Tensor, v: Tensor, v_others: Tensor, *, gate: Tensor | None = None, beta: float) -> Tensor:
     """General preference optimisation (arXiv:2410.02197): ``(beta r - mean_k s(y beats y_k))**2``, ``(B,)``.
 

@@ -15,7 +15,7 @@ from diffalign.losses.recipes.preference import dpo
 from diffalign.losses.recipes.registry import recipe
 
 
-@recipe("tgdpo", beta=0.1, alpha=0.5)
+@recipe("tgdpo", "pair", beta=0.1, alpha=0.5)
 def tgdpo(r_w: Tensor, r_l: Tensor, guide_w: Tensor, guide_l: Tensor, *, beta: float, alpha: float) -> Tensor:
     """TGDPO (arXiv:2506.14574): DPO with token weights ``1 + alpha g`` on the winner and ``1 - alpha g`` on the loser.
 
@@ -35,7 +35,7 @@ def tgdpo(r_w: Tensor, r_l: Tensor, guide_w: Tensor, guide_l: Tensor, *, beta: f
     return dpo(log_ratio(r_w, weight=weight_w), log_ratio(r_l, weight=weight_l), beta=beta)
 
 
-@recipe("t-reg", beta=0.1, alpha=0.25)
+@recipe("t-reg", "pair", beta=0.1, alpha=0.25)
 def t_reg(r_w: Tensor, r_l: Tensor, contrast_w: Tensor, contrast_l: Tensor, *, beta: float, alpha: float) -> Tensor:
     """T-REG (arXiv:2412.02685): DPO plus a likelihood term weighted by token rewards in (-1/2, 1/2), second-hand.
 
@@ -58,7 +58,7 @@ def t_reg(r_w: Tensor, r_l: Tensor, contrast_w: Tensor, contrast_l: Tensor, *, b
     return logistic(z) - alpha * beta * (-z).sigmoid().detach() * likelihood
 
 
-@recipe("cdr")
+@recipe("cdr", "reward")
 def cdr(logp_strong: Tensor, logp_weak: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """CDR (arXiv:2411.02481): the reward ``log strong - log weak`` of an answer, ``(B,)``, detached.
 
@@ -68,7 +68,7 @@ def cdr(logp_strong: Tensor, logp_weak: Tensor, *, mask: Tensor | None = None) -
     return log_ratio(logp_strong.detach(), logp_weak, mask=mask)
 
 
-@recipe("sr-ppo")
+@recipe("sr-ppo", "reward")
 def sr_ppo(logp_tuned: Tensor, logp_base: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Self-Rewarding PPO (arXiv:2510.21090): the reward ``sum_t log tuned - log base`` of own samples, ``(B,)``,
     detached.

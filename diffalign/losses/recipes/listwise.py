@@ -25,7 +25,7 @@ from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.regularizers import k3
 
 
-@recipe("lipo", beta=0.05)
+@recipe("lipo", "listwise", beta=0.05)
 def lipo(log_ratio: Tensor, labels: Tensor, *, beta: float, mask: Tensor | None = None) -> Tensor:
     """LiPO-lambda (arXiv:2402.01878): all ordered pairs, weighted by the discounted gain that exchanging them would
     change, with ranks by *current scores*.
@@ -44,7 +44,7 @@ def lipo(log_ratio: Tensor, labels: Tensor, *, beta: float, mask: Tensor | None 
     return pairwise_sum(scores, labels, weight=weight, mask=mask)
 
 
-@recipe("rankdpo", beta=5000.0)
+@recipe("rankdpo", "listwise", beta=5000.0)
 def rankdpo(log_ratio: Tensor, labels: Tensor, *, beta: float, mask: Tensor | None = None) -> Tensor:
     """RankDPO (arXiv:2410.18013, algorithm 2): LiPO's weights with ranks by *labels*, on surrogates.
 
@@ -69,7 +69,7 @@ def _one_sided(ratio: Tensor, best: Tensor, valid: Tensor) -> Tensor:
     return loss.sum(1) / valid.sum(1).clamp(min=1)
 
 
-@recipe("trpa", beta=0.1, top_scale=2.5, kl_coef=0.001)
+@recipe("trpa", "listwise", beta=0.1, top_scale=2.5, kl_coef=0.001)
 def trpa(
     logp: Tensor,
     ref: Tensor,
@@ -114,7 +114,7 @@ def trpa(
     return loss + kl_coef * drift.sum(1) / tokens.sum(1).clamp(min=1)
 
 
-@recipe("brain", gamma=1.0)
+@recipe("brain", "listwise", gamma=1.0)
 def brain(
     logp: Tensor, ref: Tensor, proposal: Tensor, rewards: Tensor, *, gamma: float, mask: Tensor | None = None
 ) -> Tensor:
@@ -138,7 +138,7 @@ def brain(
     return target_kl(keep(logp, valid) - keep(proposal.detach(), valid), target, mask=valid)
 
 
-@recipe("pro", sft_coef=0.05)
+@recipe("pro", "listwise", sft_coef=0.05)
 def pro(logp: Tensor, rewards: Tensor, *, sft_coef: float, mask: Tensor | None = None) -> Tensor:
     """Preference ranking optimisation (arXiv:2306.17492, the form of the code): staged softmax on *mean* log-probs
     without a reference, temperatures from reward gaps, plus ``c (n - 1)**2`` times minus the *summed* log-prob of the

@@ -56,7 +56,7 @@ def margin_adaptive_weight(
     return torch.where(h > -tau, weight, torch.ones_like(h))
 
 
-@recipe("madpo", beta=0.1, tau=math.log(999), c_min=0.5, c_max=2.0, lam=1.0)
+@recipe("madpo", "pair", beta=0.1, tau=math.log(999), c_min=0.5, c_max=2.0, lam=1.0)
 def madpo(r_w: Tensor, r_l: Tensor, rm_margin: Tensor, *, beta: float, **weight: float) -> Tensor:
     """MADPO (arXiv:2510.05342): DPO weighted by the margin ``(B,)`` of a frozen reward model.
 

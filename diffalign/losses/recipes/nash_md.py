@@ -55,7 +55,7 @@ def opponent_mean(mean: Tensor, mean_ref: Tensor, *, mix: float = 0.5) -> Tensor
     return torch.lerp(as_float(mean.detach()), as_float(mean_ref.detach()), mix)
 
 
-@recipe("nash-md", tau=0.1)
+@recipe("nash-md", "policy_group", tau=0.1)
 def nash_md(log_ratio: Tensor, kl_log_ratio: Tensor, win: Tensor, *, tau: float, mask: Tensor | None = None) -> Tensor:
     """Nash-MD (arXiv:2312.00886), TRL's form: REINFORCE with ``(P - 1/2) - tau r_t``.
 

@@ -62,7 +62,7 @@ def sampled_hypervolume(front: Tensor, ref: Tensor, *, generator: torch.Generato
     return box.prod() * inside.to(gaps.dtype).mean()
 
 
-@recipe("drw", lr=1e-6, mu=1e-5)
+@recipe("drw", "weights", lr=1e-6, mu=1e-5)
 def drw(gram: Tensor, weights: Tensor, *, lr: float, mu: float) -> Tensor:
     """DRW (arXiv:2509.11452; its code), gradient form: ``w <- softmax(log w + lr I / mu)``, ``I_k = <g_k, sum_j g_j>``.
 
@@ -85,7 +85,7 @@ def drw_scale(front: Tensor, point: Tensor, reference: Tensor) -> Tensor:
     return hypervolume_scale(gain.clamp(min=0))
 
 
-@recipe("barfi")
+@recipe("barfi", "weights")
 def barfi(gram: Tensor, weights: Tensor, *, primary: int = 0, lr: float) -> Tensor:
     """BARFI (arXiv:2310.19007), first order [derived]: ``w_k + lr <g_primary, g_k>``.
 
@@ -95,7 +95,7 @@ def barfi(gram: Tensor, weights: Tensor, *, primary: int = 0, lr: float) -> Tens
     return hypergradient(gram[primary], weights, lr=lr)
 
 
-@recipe("dreamprm", lr=1e-2)
+@recipe("dreamprm", "weights", lr=1e-2)
 def dreamprm(products: Tensor, weights: Tensor, *, lr: float) -> Tensor:
     """DreamPRM (arXiv:2505.20241; its code): weights of K training domains from the gradient on a held-out meta set.
 
@@ -105,7 +105,7 @@ def dreamprm(products: Tensor, weights: Tensor, *, lr: float) -> Tensor:
     return hypergradient(products, weights, lr=lr)
 
 
-@recipe("pareto-da")
+@recipe("pareto-da", "weights")
 def pareto_da(gram: Tensor, target: Tensor) -> Tensor:
     """ParetoDA [rebuilt from the abstract]: the mixture of gradients that serves a held-out objective best and worsens
     none; the min-norm mixture if none serves it. ``target`` ``(K,)``: inner products with the held-out gradient.

@@ -46,7 +46,7 @@ def outcome_weights(scores: Tensor, positive: Tensor, *, threshold: float = 0.5,
     return keep(((p - threshold) / (1 - threshold)).relu(), mask)
 
 
-@recipe("oreal", negative=0.5, kl_coef=0.01)
+@recipe("oreal", "off_policy", negative=0.5, kl_coef=0.01)
 def oreal(
     logp: Tensor,
     ref: Tensor,

@@ -21,7 +21,7 @@ class Labelled(NamedTuple):
     label: Tensor
 
 
-@recipe("mixed-po")
+@recipe("mixed-po", "selection")
 def mixed_po(margins: Tensor, *, threshold: float) -> Tensor:
     """Mixed preference optimisation (arXiv:2403.19443) [derived]: which pairs are easy, ``(N,)`` bool.
 
@@ -35,7 +35,7 @@ def mixed_po(margins: Tensor, *, threshold: float) -> Tensor:
     return pair_selection.above_margin(margins, threshold=threshold)
 
 
-@recipe("magicid", keep=100)
+@recipe("magicid", "selection", keep=100)
 def magicid(points: Tensor, identity: Tensor, *, keep: int) -> Tensor:
     """MagicID's pair builder (arXiv:2503.12689), second-hand: ``(P, 2)`` indices, winner first, P <= ``keep``.
 
@@ -56,7 +56,7 @@ def magicid(points: Tensor, identity: Tensor, *, keep: int) -> Tensor:
     return pairs[gap.argsort(descending=True, stable=True)[:keep]]
 
 
-@recipe("regime", ridge=1.0)
+@recipe("regime", "selection", ridge=1.0)
 def regime(first: Tensor, second: Tensor, *, n: int, ridge: float) -> Tensor:
     """REGIME (arXiv:2305.18505): pairs that cover feature space, chosen before any label, ``(n,)`` indices.
 
@@ -71,7 +71,7 @@ def regime(first: Tensor, second: Tensor, *, n: int, ridge: float) -> Tensor:
     return exploration.cover(difference, n=n, gram=exploration.start_gram(difference.shape[1], ridge=ridge))[0]
 
 
-@recipe("dueling-rl")
+@recipe("dueling-rl", "selection")
 def dueling_rl(first: Tensor, second: Tensor, near_optimal: Tensor, *, gram: Tensor) -> Tensor:
     """Dueling RL (arXiv:2111.04850): the next pair to label, a 0-d index: the most uncertain of the near-optimal.
 
@@ -89,7 +89,7 @@ def dueling_rl(first: Tensor, second: Tensor, near_optimal: Tensor, *, gram: Ten
     return torch.where(near_optimal.bool(), value, -math.inf).argmax()
 
 
-@recipe("ae-borda", beta=0.1, u=2.0)
+@recipe("ae-borda", "selection", beta=0.1, u=2.0)
 def ae_borda(passes: Tensor, reference: Tensor, *, keep: int, beta: float, u: float) -> Tensor:
     """AE-Borda (arXiv:2312.00267): the prompts whose best Borda score is least certain, ``(B,)`` bool.
 
@@ -113,7 +113,7 @@ def ae_borda(passes: Tensor, reference: Tensor, *, keep: int, beta: float, u: fl
     return pair_selection.largest(exploration.ucb_gap(score, beta * as_float(passes).std(0), u=u).gap, keep=keep)
 
 
-@recipe("small-margin-pairs")
+@recipe("small-margin-pairs", "selection")
 def small_margin_pairs(log_ratio_1: Tensor, log_ratio_2: Tensor, *, keep: int) -> Tensor:
     """Annotation-efficient pairs (arXiv:2406.17312): label those with the smallest implicit margin, ``(N,)`` bool; beta
     does not matter. Spend more labels in early rounds. Log-ratios ``(N,)``.
@@ -122,7 +122,7 @@ def small_margin_pairs(log_ratio_1: Tensor, log_ratio_2: Tensor, *, keep: int) -
     return pair_selection.small_margin(as_float(log_ratio_1) - as_float(log_ratio_2), keep=keep)
 
 
-@recipe("skywork-reward-v2")
+@recipe("skywork-reward-v2", "selection")
 def skywork_reward_v2(margins: Tensor, gold: Tensor) -> Labelled:
     """Skywork-Reward-V2's second stage (arXiv:2507.01352), partly unsure: keep the pairs on which the current best and
     the gold reward model agree, and label them so: 1 as given, 0 turned round.
@@ -134,7 +134,7 @@ def skywork_reward_v2(margins: Tensor, gold: Tensor) -> Labelled:
     return Labelled(pair_selection.agree(margins, gold), as_float(gold > 0))
 
 
-@recipe("crm-collaborative")
+@recipe("crm-collaborative", "selection")
 def crm_collaborative(losses_a: Tensor, losses_b: Tensor, *, share: float) -> tuple[Tensor, Tensor]:
     """Collaborative reward modelling (arXiv:2505.10597) [derived]: each model trains on the ``share`` of pairs that
     costs the *other* least; masks for a and for b. The share's schedule is not confirmed.
@@ -148,7 +148,7 @@ def crm_collaborative(losses_a: Tensor, losses_b: Tensor, *, share: float) -> tu
     return pair_selection.cross_small_loss(losses_a, losses_b, keep=math.ceil(share * len(losses_a)))
 
 
-@recipe("self-ref-feedback")
+@recipe("self-ref-feedback", "selection")
 def self_ref_feedback(forward: Tensor, backward: Tensor) -> Labelled:
     """Self-reference feedback [derived from the abstract]: keep what a judge decides alike in both orders; the label is
     the mean strength, ``sigmoid`` of the mean margin.

@@ -15,12 +15,13 @@ from diffalign.losses.baselines import median_center
 from diffalign.losses.common import as_float, check_not_negative, check_same_shape, keep
 from diffalign.losses.constraints import squared_hinge
 from diffalign.losses.discriminative import discriminative, positive_weights
-from diffalign.losses.policy import clip, target, target_ratio
+from diffalign.losses.policy import clip
 from diffalign.losses.policy_pairs import pair_joint, reward_gap
+from diffalign.losses.policy_soft import target, target_ratio
 from diffalign.losses.recipes.registry import recipe
 
 
-@recipe("drpo-decoupled", tau=10.0, lam=0.1, kl_coef=1e3, kl_bound=1e-4)
+@recipe("drpo-decoupled", "policy_group", tau=10.0, lam=0.1, kl_coef=1e3, kl_bound=1e-4)
 def drpo_decoupled(
     scores: Tensor,
     old: Tensor,
@@ -53,7 +54,7 @@ def drpo_decoupled(
     return discriminative(scores, positive, tau=tau, weight=weight) + squared_hinge(kl, kl_bound, coef=kl_coef)
 
 
-@recipe("p3o", kl_coef=0.01, eps=0.2, cap=10.0)
+@recipe("p3o", "policy_group", kl_coef=0.01, eps=0.2, cap=10.0)
 def p3o(
     log_ratio: Tensor,
     rewards: Tensor,
@@ -74,20 +75,20 @@ def p3o(
     )
 
 
-@recipe("retool", eps=0.2)
-def retool(log_ratio: Tensor, adv: Tensor, own: Tensor, *, eps: float) -> Tensor:
+@recipe("retool", "policy", eps=0.2)
+def retool(log_ratio: Tensor, adv: Tensor, *, mask: Tensor, eps: float) -> Tensor:
     """ReTool (arXiv:2504.11536): PPO in which what the policy did not choose is masked, rewards +-1, no KL.
 
     Args:
         log_ratio: ``(B, T)``.
         adv: ``(B,)`` or ``(B, T)``.
-        own: ``(B, T)`` bool, False for tool output, and for the deterministic steps of a mixed sampler.
+        mask: ``(B, T)`` bool, False for tool output, and for the deterministic steps of a mixed sampler.
         eps: clip range.
     """
-    return clip(log_ratio, adv, eps_low=eps, mask=own)
+    return clip(log_ratio, adv, eps_low=eps, mask=mask)
 
 
-@recipe("props", eps=0.2, kl_coef=0.1)
+@recipe("props", "regularizer", eps=0.2, kl_coef=0.1)
 def props(log_ratio: Tensor, kl: Tensor, *, eps: float, kl_coef: float, mask: Tensor | None = None) -> Tensor:
     """PROPS (arXiv:2311.08290): a proposal policy learns to draw what the data have too little of. Numbers are unsure.
 
@@ -107,7 +108,7 @@ def props(log_ratio: Tensor, kl: Tensor, *, eps: float, kl_coef: float, mask: Te
     return away + kl_coef * keep(kl, mask)
 
 
-@recipe("brrl", eps=0.3, tau=1e-4)
+@recipe("brrl", "policy_group", eps=0.3, tau=1e-4)
 def brrl(
     log_ratio: Tensor, rewards: Tensor, *, eps: float, tau: float, std_eps: float = 1e-6, mask: Tensor | None = None
 ) -> Tensor:

@@ -16,7 +16,7 @@ from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.regularizers import k3
 
 
-@recipe("rl-plus", gamma=0.5)
+@recipe("rl-plus", "off_policy", gamma=0.5)
 def rl_plus(
     logp: Tensor, old: Tensor, adv: Tensor, external: Tensor, *, gamma: float, mask: Tensor | None = None
 ) -> Tensor:
@@ -41,7 +41,7 @@ def rl_plus(
     return torch.where(expand_rows(external.bool(), x), foreign, ratio(x, adv, mask=mask))
 
 
-@recipe("omniopd", prior=1.0, prior_mean=0.5, kl_coef=0.01)
+@recipe("omniopd", "policy_group", prior=1.0, prior_mean=0.5, kl_coef=0.01)
 def omniopd(
     log_ratio: Tensor,
     kl_log_ratio: Tensor,
@@ -76,7 +76,7 @@ def omniopd(
     return torch.where(audited.bool(), pull, keep(kl_coef * k3(keep(kl_log_ratio, mask)), mask))
 
 
-@recipe("critique-grpo", gamma=0.1)
+@recipe("critique-grpo", "policy_group", gamma=0.1)
 def critique_grpo(
     log_ratio: Tensor, logp: Tensor, rewards: Tensor, refined: Tensor, *, gamma: float, mask: Tensor | None = None
 ) -> Tensor:
@@ -99,7 +99,7 @@ def critique_grpo(
     return torch.where(expand_rows(refined.bool().flatten(), own), shaped(logp, adv, gamma=gamma, mask=mask), own)
 
 
-@recipe("famo2o", max_weight=100.0)
+@recipe("famo2o", "off_policy", max_weight=100.0)
 def famo2o(logp: Tensor, adv: Tensor, coefficient: Tensor, *, max_weight: float, mask: Tensor | None = None) -> Tensor:
     """FamO2O (arXiv:2310.17966): imitation with weight ``exp(A c)``, c a knob that the network is told and that is
     turned at inference. 0 is behaviour cloning. The learnt choice of c per state is left out.

@@ -73,7 +73,7 @@ class Calibrated(NamedTuple):
     reward: Tensor
 
 
-@recipe("ppo-c", weight=0.5, rate=0.1, bound=10.0)
+@recipe("ppo-c", "reward", weight=0.5, rate=0.1, bound=10.0)
 def ppo_c(
     mean: Tensor | None, reward: Tensor, confidence: Tensor, *, weight: float, rate: float, bound: float
 ) -> Calibrated:

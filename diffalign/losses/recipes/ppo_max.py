@@ -44,12 +44,12 @@ def ppo_max_rewards(
     return stats, terminal + kl_reward(log_ratio, mask, coef=kl)
 
 
-@recipe("ppo-max", eps=0.2, ptx=0.0)
+@recipe("ppo-max", "policy", eps=0.2, ptx=0.0)
 def ppo_max(
     log_ratio: Tensor,
     adv: Tensor,
-    head: ValueHead,
     *,
+    head: ValueHead,
     eps: float,
     ptx: float,
     pretraining: Tensor | None = None,

@@ -21,9 +21,9 @@ from diffalign.losses.regularizers import k2
 from diffalign.losses.sft import nll
 
 
-@recipe("dpo", beta=0.1)
-@recipe("con-j", beta=0.01)
-@recipe("mapl", beta=0.1)
+@recipe("dpo", "pair", aliases=("sigmoid",), beta=0.1)
+@recipe("con-j", "pair", beta=0.01)
+@recipe("mapl", "pair", beta=0.1)
 def dpo(r_w: Tensor, r_l: Tensor, *, beta: float | Tensor, label: float | Tensor = 1.0) -> Tensor:
     """DPO (arXiv:2305.18290): ``-log sigmoid(beta (r_w - r_l))``; beta 0.1, on TL;DR 0.5 [TRL].
 
@@ -41,7 +41,7 @@ def dpo(r_w: Tensor, r_l: Tensor, *, beta: float | Tensor, label: float | Tensor
     return soft_label(logistic, pair_margin(r_w, r_l, beta=beta), label)
 
 
-@recipe("dno", beta=0.1)
+@recipe("dno", "pair", beta=0.1)
 def dno(r_1: Tensor, r_2: Tensor, wins_1: Tensor, wins_2: Tensor, *, beta: float) -> Tensor:
     """DNO (arXiv:2404.03715): the label is ``sigmoid(wins_1 - wins_2)``, the reference the current policy.
 
@@ -51,7 +51,7 @@ def dno(r_1: Tensor, r_2: Tensor, wins_1: Tensor, wins_2: Tensor, *, beta: float
     return dpo(r_1, r_2, beta=beta, label=(as_float(wins_1) - as_float(wins_2)).sigmoid())
 
 
-@recipe("osp", beta=0.1)
+@recipe("osp", "pair", beta=0.1)
 def osp(r_w: Tensor, r_l: Tensor, strength: Tensor, *, beta: float) -> Tensor:
     """OSP (arXiv:2405.14103), rebuilt from the abstract, beta unsure: the label is the judged ``strength`` of the
     preference, ``(B,)`` in [0, 1], on pairs of a ranking of own samples; detached.
@@ -60,7 +60,7 @@ def osp(r_w: Tensor, r_l: Tensor, strength: Tensor, *, beta: float) -> Tensor:
     return dpo(r_w, r_l, beta=beta, label=strength)
 
 
-@recipe("rdpo-robust", beta=0.1)
+@recipe("rdpo-robust", "pair", aliases=("robust", "robust-dpo"), beta=0.1)
 def rdpo_robust(r_w: Tensor, r_l: Tensor, *, beta: float, flip: float) -> Tensor:
     """rDPO (arXiv:2403.00409), TRL's robust loss: unbiased under labels swapped at the rate ``flip``, which has to be
     the true one. Unbounded below: log the margin and stop early.
@@ -68,7 +68,7 @@ def rdpo_robust(r_w: Tensor, r_l: Tensor, *, beta: float, flip: float) -> Tensor
     return dpo(r_w, r_l, beta=beta, label=robust_noise(1.0, flip=flip))
 
 
-@recipe("flex-dpo", beta=0.1, loser_scale=0.5, sft=0.1)
+@recipe("flex-dpo", "pair", beta=0.1, loser_scale=0.5, sft=0.1)
 def flex_dpo(r_w: Tensor, r_l: Tensor, logp_w: Tensor, *, beta: float, loser_scale: float, sft: float) -> Tensor:
     """Flex-DPO (arXiv:2406.07327): a smaller beta for the rejected item, plus fine-tuning on the chosen one.
 
@@ -78,7 +78,7 @@ def flex_dpo(r_w: Tensor, r_l: Tensor, logp_w: Tensor, *, beta: float, loser_sca
     return logistic(pair_margin(r_w, r_l, beta=beta, loser_scale=loser_scale)) + sft * nll(logp_w)
 
 
-@recipe("rpo-sft", beta=0.05, eta=0.005)
+@recipe("rpo-sft", "pair", beta=0.05, eta=0.005)
 def rpo_sft(r_w: Tensor, r_l: Tensor, logp_w: Tensor, *, beta: float, eta: float) -> Tensor:
     """RPO (arXiv:2405.16436): DPO plus ``-eta logp_w``; beta 0.05 for Gemma, 0.01 for Zephyr.
 
@@ -89,7 +89,7 @@ def rpo_sft(r_w: Tensor, r_l: Tensor, logp_w: Tensor, *, beta: float, eta: float
     return dpo(r_w, r_l, beta=beta) + eta * nll(logp_w)
 
 
-@recipe("hypo", beta=0.1, lam=1e-4)
+@recipe("hypo", "pair", beta=0.1, lam=1e-4)
 def hypo(r_w: Tensor, r_l: Tensor, r_online: Tensor, *, beta: float, lam: float) -> Tensor:
     """HyPO (arXiv:2406.01462): offline DPO plus ``lam`` times the reverse KL on the policy's own samples; lam unsure.
 
@@ -99,7 +99,7 @@ def hypo(r_w: Tensor, r_l: Tensor, r_online: Tensor, *, beta: float, lam: float)
     return dpo(r_w, r_l, beta=beta) + lam * k2(r_online).mean()
 
 
-@recipe("f-dpo", beta=0.1, link=js_link)
+@recipe("f-dpo", "pair", beta=0.1, link=js_link)
 def f_dpo(r_w: Tensor, r_l: Tensor, *, beta: float, link: Callable[[Tensor], Tensor]) -> Tensor:
     """f-DPO (arXiv:2309.16240): DPO on ``link(r)``, a function of :mod:`diffalign.losses.ratio_links`.
 
@@ -108,7 +108,7 @@ def f_dpo(r_w: Tensor, r_l: Tensor, *, beta: float, link: Callable[[Tensor], Ten
     return logistic(pair_margin(link(r_w), link(r_l), beta=beta))
 
 
-@recipe("simpo", beta=2.0, gamma=0.5)
+@recipe("simpo", "pair", beta=2.0, gamma=0.5)
 def simpo(
     logp_w: Tensor,
     logp_l: Tensor,
@@ -127,7 +127,7 @@ def simpo(
     return logistic(pair_margin(s_w, s_l, beta=beta, margin=gamma))
 
 
-@recipe("alphapo", beta=2.5, gamma=0.1, alpha=0.25)
+@recipe("alphapo", "pair", beta=2.5, gamma=0.1, alpha=0.25)
 def alphapo(
     logp_w: Tensor,
     logp_l: Tensor,

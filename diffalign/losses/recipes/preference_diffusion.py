@@ -11,25 +11,27 @@ import torch
 from torch import Tensor
 
 from diffalign.losses.common import as_float, check_floating, check_not_negative, check_probability, check_same_shape
+from diffalign.losses.diffusion import latent_mean
 from diffalign.losses.preference import hinge, linear, logistic, pair_margin
 from diffalign.losses.ratio_links import clip_link
 from diffalign.losses.recipes.preference import dpo
 from diffalign.losses.recipes.registry import recipe
-from diffalign.losses.unpaired import kto, kto_shift
+from diffalign.losses.unpaired import kto, kto_shift, risk_seeking
+from diffalign.losses.unpaired import logistic as logistic_unpaired
 
 
-@recipe("diffusion-dpo", beta=5000.0)
-@recipe("d2dpo", beta=1.0)
-def diffusion_dpo(delta_w: Tensor, delta_l: Tensor, *, beta: float) -> Tensor:
-    """Diffusion-DPO (arXiv:2311.12908): ``-log sigmoid(beta (delta_w - delta_l))``; noise and time step are shared.
+@recipe("diffusion-dpo", "pair", beta=5000.0)
+@recipe("d2dpo", "pair", beta=1.0)
+def diffusion_dpo(r_w: Tensor, r_l: Tensor, *, beta: float) -> Tensor:
+    """Diffusion-DPO (arXiv:2311.12908): ``-log sigmoid(beta (r_w - r_l))``; noise and time step are shared.
 
     beta 5000 on noise errors (2000 is usual for SD 1.5), 100 to 500 on velocities. D2-DPO (arXiv:2503.08295) is the
     same on masked tokens, ``delta = w(t) sum_masked(log p - log p_ref)`` with ``w = 1 / (1 - t)``; its beta is unsure.
     """
-    return dpo(delta_w, delta_l, beta=beta)
+    return dpo(r_w, r_l, beta=beta)
 
 
-@recipe("dso")
+@recipe("dso", "pair")
 def dso(error_w: Tensor, error_l: Tensor) -> Tensor:
     """DSO's direct reward optimisation (arXiv:2503.22677), released form: ``m_w - m_l``, no reference, no beta.
 
@@ -50,8 +52,8 @@ def smoothed_preference(score_w: Tensor, score_l: Tensor) -> Tensor:
     return (gap / (0.282016 - 0.115435)).sigmoid()
 
 
-@recipe("smpo", beta=2000.0, gamma=10.0)
-def smpo(delta_w: Tensor, delta_l: Tensor, p: Tensor, *, beta: float, gamma: float) -> Tensor:
+@recipe("smpo", "pair", beta=2000.0, gamma=10.0)
+def smpo(r_w: Tensor, r_l: Tensor, p: Tensor, *, beta: float, gamma: float) -> Tensor:
     """SmPO-Diffusion (arXiv:2506.02698): Diffusion-DPO with ``beta gamma (2 p - 1)`` for each pair.
 
     ``p`` ``(B,)`` in [1/2, 1] from :func:`smoothed_preference`; pairs are re-labelled by it. p = 0.55 is plain DPO, p =
@@ -63,10 +65,10 @@ def smpo(delta_w: Tensor, delta_l: Tensor, p: Tensor, *, beta: float, gamma: flo
     check_probability(p=p)
     strength = gamma * (2 * as_float(p) - 1)
     check_not_negative(**{"gamma (2 p - 1)": strength})
-    return logistic(pair_margin(delta_w, delta_l, beta=beta * strength))
+    return logistic(pair_margin(r_w, r_l, beta=beta * strength))
 
 
-@recipe("d3po", beta=0.1, eps=0.1)
+@recipe("d3po", "pair", beta=0.1, eps=0.1)
 def d3po(r_w: Tensor, r_l: Tensor, *, beta: float | Tensor, eps: float) -> Tensor:
     """D3PO (arXiv:2311.13231): DPO on each denoising step, log-ratios clipped to ``log(1 +- eps)`` first.
 
@@ -84,27 +86,60 @@ def d3po(r_w: Tensor, r_l: Tensor, *, beta: float | Tensor, eps: float) -> Tenso
     return logistic(pair_margin(clip_link(r_w, eps=eps), clip_link(r_l, eps=eps), beta=beta))
 
 
-@recipe("diffusion-dro", margin=1e-3)
-def diffusion_dro(delta_expert: Tensor, delta_policy: Tensor, *, margin: float) -> Tensor:
-    """Diffusion-DRO (arXiv:2510.18353): ``relu(margin - 2 (delta_expert - delta_policy))``, expert images against
+@recipe("diffusion-dro", "pair", margin=1e-3)
+def diffusion_dro(r_w: Tensor, r_l: Tensor, *, margin: float) -> Tensor:
+    """Diffusion-DRO (arXiv:2510.18353): ``relu(margin - 2 (r_w - r_l))``, expert images against
     samples of a snapshot of the policy.
 
     The hinge dies once every pair is past the margin: a loss of exactly 0 asks for fresh samples.
     """
-    return hinge(pair_margin(delta_expert, delta_policy, beta=2.0), target=margin)
+    return hinge(pair_margin(r_w, r_l, beta=2.0), target=margin)
 
 
-@recipe("diffusion-kto", beta=2000.0)
+@recipe("diffusion-kto", "unpaired", beta=2000.0)
 def diffusion_kto(
-    delta: Tensor, desirable: Tensor, *, beta: float, weight_d: float = 1.0, weight_u: float = 1.0
+    log_ratio: Tensor, desirable: Tensor, *, beta: float, weight_d: float = 1.0, weight_u: float = 1.0
 ) -> Tensor:
-    """Diffusion-KTO (arXiv:2404.04465): single liked and disliked images, ``1 - sigmoid(+-(u - max(0, mean u)))``.
+    """Diffusion-KTO (arXiv:2404.04465; ``--halo sigmoid``): single desirable and undesirable images.
 
-    ``u = beta delta``; the code's beta, 1000, multiplies ``2 delta``. ``desirable`` ``(B,)`` bool. The mean is over the
-    batch; with several processes average it and call :func:`diffalign.losses.unpaired.kto` with that shift.
+    Formula: w (1 - sigmoid(+-(u - max(0, mean u)))), u = beta log_ratio
+
+    The code's beta, 1000, multiplies ``2 log_ratio``: 2000 here. ``desirable`` ``(B,)`` bool. The mean is over the
+    batch; with several processes average it and call :func:`diffalign.losses.unpaired.kto` with that shift. Each image
+    has its own time and noise.
     """
-    u = pair_margin(delta, beta=beta)
+    u = pair_margin(log_ratio, beta=beta)
     return kto(u, desirable, shift=kto_shift(u), weight_d=weight_d, weight_u=weight_u)
+
+
+@recipe("diffusion-kto-loss-averse", "unpaired", beta=2000.0)
+def diffusion_kto_loss_averse(
+    log_ratio: Tensor, desirable: Tensor, *, beta: float, weight_d: float = 1.0, weight_u: float = 1.0
+) -> Tensor:
+    """Diffusion-KTO with the loss-averse utility ``log sigmoid`` (arXiv:2404.04465; ``--halo loss_averse``).
+
+    Formula: -w log sigmoid(+-(u - max(0, mean u))), u = beta log_ratio
+
+    The code adds the constant w. With a pair this approaches Diffusion-DPO.
+    """
+    u = pair_margin(log_ratio, beta=beta)
+    return logistic_unpaired(u, desirable, shift=kto_shift(u), weight_d=weight_d, weight_u=weight_u)
+
+
+@recipe("diffusion-kto-risk-seeking", "unpaired", beta=2000.0)
+def diffusion_kto_risk_seeking(
+    log_ratio: Tensor, desirable: Tensor, *, beta: float, weight_d: float = 1.0, weight_u: float = 1.0
+) -> Tensor:
+    """Diffusion-KTO with the risk-seeking utility ``-log sigmoid(-s)`` (arXiv:2404.04465; ``--halo risk_seeking_3``).
+
+    Formula: w log sigmoid(-s), s = +-(u - max(0, mean u)), u = beta log_ratio
+
+    Convex utility: samples that are already right weigh most, and the loss is unbounded below. The code adds the
+    constant w; its two other variants (``risk_seeking_1``, ``_2``) treat undesirable samples differently and are not
+    in the paper.
+    """
+    u = pair_margin(log_ratio, beta=beta)
+    return risk_seeking(u, desirable, shift=kto_shift(u), weight_d=weight_d, weight_u=weight_u)
 
 
 def odds(error: Tensor, *, scale: float = 0.5) -> Tensor:
@@ -118,7 +153,7 @@ def odds(error: Tensor, *, scale: float = 0.5) -> Tensor:
     return torch.where(small, 1 - x / 2 + x**2 / 12, -safe * (-safe).exp() / (-safe).expm1())
 
 
-@recipe("mapo", beta=0.1, scale=0.5, steps=1000)
+@recipe("mapo", "pair", beta=0.1, scale=0.5, steps=1000)
 def mapo(error_w: Tensor, error_l: Tensor, *, beta: float, scale: float, steps: int) -> Tensor:
     """MaPO (arXiv:2406.06424): ``m_w - beta log sigmoid(steps (f(m_w) - f(m_l)))`` with :func:`odds` f, no reference.
 
@@ -128,3 +163,50 @@ def mapo(error_w: Tensor, error_l: Tensor, *, beta: float, scale: float, steps: 
     check_same_shape(error_w=error_w, error_l=error_l)
     z = pair_margin(odds(error_w, scale=scale), odds(error_l, scale=scale), beta=steps)
     return as_float(error_w) + beta * logistic(z)
+
+
+def _dspo_weight(r_w: Tensor, r_l: Tensor, beta: float, like: Tensor) -> Tensor:
+    """``1 - sigmoid(beta (r_w - r_l))`` with its gradient, shaped to multiply latents."""
+    return (-pair_margin(r_w, r_l, beta=beta)).sigmoid().reshape(-1, *[1] * (like.ndim - 1))
+
+
+@recipe("dspo", "pair", beta=1e-3)
+def dspo(r_w: Tensor, r_l: Tensor, value_w: Tensor, value_ref_w: Tensor, noise_w: Tensor, *, beta: float) -> Tensor:
+    """DSPO (ICLR 2025; the form for SD 1.5 in AIDC-AI/Diffusion-SDPO ``train.py``): score matching on the preferred
+    image, shifted along the policy's own change.
+
+    Formula: mean((v - noise - beta (1 - sigmoid(z)) (v - v_ref))**2) on the preferred image, z = beta (r_w - r_l)
+
+    The gradient goes through the sigmoid too. :func:`dspo_sdxl` is the rule of the same code for SDXL.
+
+    Args:
+        r_w: ``(B,)`` surrogate of the preferred image, of the mean noise error, with its gradient.
+        r_l: ``(B,)`` that of the other one.
+        value_w: ``(B, ...)`` predicted noise of the preferred image, with its gradient.
+        value_ref_w: ``(B, ...)`` that of the reference; detached.
+        noise_w: ``(B, ...)`` the noise; detached.
+        beta: inverse temperature, and weight of the shift.
+    """
+    check_floating(value_w=value_w)
+    check_same_shape(value_w=value_w, value_ref_w=value_ref_w, noise_w=noise_w)
+    value, ref, noise = as_float(value_w), as_float(value_ref_w.detach()), as_float(noise_w.detach())
+    weight = _dspo_weight(r_w, r_l, beta, value)
+    return latent_mean((value - noise - beta * weight * (value - ref)) ** 2)
+
+
+@recipe("dspo-sdxl", "pair", beta=1e-3, threshold=0.1)
+def dspo_sdxl(
+    r_w: Tensor, r_l: Tensor, value_w: Tensor, value_ref_w: Tensor, *, beta: float, threshold: float
+) -> Tensor:
+    """DSPO's rule for SDXL (AIDC-AI/Diffusion-SDPO ``train.py``): the shift alone, dropped while it is small.
+
+    Formula: mean((1 - sigmoid(z))**2 (v - v_ref)**2) if the batch mean of (v - v_ref)**2 >= threshold,
+    else (1 - sigmoid(z))**2
+
+    Arguments as in :func:`dspo`.
+    """
+    check_same_shape(value_w=value_w, value_ref_w=value_ref_w)
+    moved = as_float(value_w) - as_float(value_ref_w.detach())
+    weight = _dspo_weight(r_w, r_l, beta, moved)
+    large = (moved.detach() ** 2).mean() >= threshold
+    return latent_mean(torch.where(large, (weight * moved) ** 2, (weight**2).expand_as(moved)))

@@ -17,7 +17,7 @@ from diffalign.losses.preference import logistic, pair_margin
 from diffalign.losses.recipes.registry import recipe
 
 
-@recipe("micro")
+@recipe("micro", "reward_model")
 def micro(scores_w: Tensor, scores_l: Tensor, router_logits: Tensor) -> Tensor:
     """MiCRo (arXiv:2505.24846), first stage: heads and prompt router trained together, ``(B,)``. For a user's few
     choices ``mixture.hedge`` moves the weights online [derived].
@@ -31,7 +31,7 @@ def micro(scores_w: Tensor, scores_l: Tensor, router_logits: Tensor) -> Tensor:
     return mixture_preference(as_float(scores_w) - as_float(scores_l), router_logits)
 
 
-@recipe("rpr-context")
+@recipe("rpr-context", "reward_model")
 def rpr_context(scores_w: Tensor, scores_l: Tensor, log_prior: Tensor) -> Tensor:
     """Context-aware preferences (arXiv:2407.14916) [derived]: ``-log sum_z p(z | prompt) sigmoid(r_w^z - r_l^z)``.
 
@@ -56,7 +56,7 @@ class Ipl(NamedTuple):
     v: Tensor
 
 
-@recipe("ipl", reward_l2=0.5, level=0.7)
+@recipe("ipl", "reward_model", reward_l2=0.5, level=0.7)
 def ipl(
     q: Tensor,
     v: Tensor,
@@ -89,7 +89,7 @@ def ipl(
     return Ipl(pair + reward_l2 * _step_mean(r**2, mask), value.expectile(keep(v, mask), q, level=level))
 
 
-@recipe("hindsight-prior")
+@recipe("hindsight-prior", "reward_model")
 def hindsight_prior(rewards: Tensor, importance: Tensor, *, weight: float, mask: Tensor | None = None) -> Tensor:
     """Hindsight PRIOR (arXiv:2404.08828): Bradley-Terry on the sums, plus a pull of each step's reward to its share of
     the return, ``weight * mean_t (r_t - a_t sg sum r)**2``, ``(B,)``. Second-hand (reviews); ``weight`` is not known,

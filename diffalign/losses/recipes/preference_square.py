@@ -19,7 +19,7 @@ from diffalign.losses.preference import pair_margin, square
 from diffalign.losses.recipes.registry import recipe
 
 
-@recipe("ipo", tau=0.1)
+@recipe("ipo", "pair", tau=0.1)
 def ipo(r_w: Tensor, r_l: Tensor, *, tau: float, label: float | Tensor = 1.0) -> Tensor:
     """IPO (arXiv:2310.12036): ``(r_w - r_l - 1 / (2 tau))**2``, whose optimum is finite also for certain labels.
 
@@ -31,7 +31,7 @@ def ipo(r_w: Tensor, r_l: Tensor, *, tau: float, label: float | Tensor = 1.0) ->
     return soft_label(partial(square, target=1 / (2 * tau)), pair_margin(r_w, r_l), label)
 
 
-@recipe("inpo", ratio=1 / 3, eta=0.0075)
+@recipe("inpo", "pair", ratio=1 / 3, eta=0.0075)
 def inpo(
     logp_w: Tensor, logp_l: Tensor, refs_w: Sequence[Tensor], refs_l: Sequence[Tensor], *, ratio: float, eta: float
 ) -> Tensor:
@@ -60,7 +60,7 @@ def _mixture(ratio: float, weights: Sequence[float], history: int) -> list[float
     return [ratio] + [(1 - ratio) * weight / total for weight in past] if total else [1.0, *past]
 
 
-@recipe("mnpo", ratio=1 / 3, eta=0.0075, weights=(1.0, 0.0))
+@recipe("mnpo", "pair", ratio=1 / 3, eta=0.0075, weights=(1.0, 0.0))
 def mnpo(
     logp_w: Tensor,
     logp_l: Tensor,
@@ -90,7 +90,7 @@ def mnpo(
     return square(h, target=1 / (2 * eta))
 
 
-@recipe("irepo", beta=0.1)
+@recipe("irepo", "pair", beta=0.1)
 def irepo(r_1: Tensor, r_2: Tensor, label: Tensor, *, beta: float) -> Tensor:
     """iREPO (arXiv:2405.15230): ``(beta (r_1 - r_2) - logit p)**2``, p the empirical preference, the reference the last
     iterate. Derived from a summary; beta and its place are unsure.
@@ -101,7 +101,7 @@ def irepo(r_1: Tensor, r_2: Tensor, label: Tensor, *, beta: float) -> Tensor:
     return square(pair_margin(r_1, r_2, beta=beta), target=torch.logit(as_float(label), eps=1e-6))
 
 
-@recipe("refuel", eta=1.0)
+@recipe("refuel", "pair", eta=1.0)
 def refuel(r_1: Tensor, r_2: Tensor, reward_1: Tensor, reward_2: Tensor, *, eta: float) -> Tensor:
     """REFUEL (arXiv:2410.04612): ``(r_1 - r_2 - eta (R_1 - R_2))**2`` for two continuations of one prefix.
 
@@ -111,7 +111,7 @@ def refuel(r_1: Tensor, r_2: Tensor, reward_1: Tensor, reward_2: Tensor, *, eta:
     return square(pair_margin(r_1, r_2), target=eta * (as_float(reward_1) - as_float(reward_2)))
 
 
-@recipe("srpo-self-improving", beta=0.1)
+@recipe("srpo-self-improving", "pair", beta=0.1)
 def srpo(r_w: Tensor, r_l: Tensor, revise_w: Tensor, revise_l: Tensor, *, beta: float) -> Tensor:
     """SRPO, self-improving (arXiv:2406.01660): ``(beta [r_w - r_l + revise_w - revise_l] - 1)**2``.
 

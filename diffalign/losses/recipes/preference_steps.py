@@ -18,7 +18,7 @@ from diffalign.losses.sft import nll
 from diffalign.losses.value import mse
 
 
-@recipe("tdpo", beta=0.1, alpha=0.5)
+@recipe("tdpo", "pair", beta=0.1, alpha=0.5)
 def tdpo(r_w: Tensor, r_l: Tensor, kl_w: Tensor, kl_l: Tensor, *, beta: float, alpha: float) -> Tensor:
     """TDPO2 (arXiv:2404.11999): DPO minus ``beta alpha (KL_l - sg KL_w)``; no gradient through the winner's KL.
 
@@ -41,7 +41,7 @@ def tdpo1(r_w: Tensor, r_l: Tensor, kl_w: Tensor, kl_l: Tensor, *, beta: float =
     return logistic(pair_margin(r_w, r_l, beta=beta, margin=beta * (as_float(kl_l) - as_float(kl_w))))
 
 
-@recipe("cpl", alpha=0.1, loser_scale=0.5, discount=1.0)
+@recipe("cpl", "pair", alpha=0.1, loser_scale=0.5, discount=1.0)
 def cpl(
     steps_w: Tensor, steps_l: Tensor, *, alpha: float, loser_scale: float, discount: float, bc: float = 0.0
 ) -> Tensor:
@@ -63,7 +63,7 @@ def cpl(
     return logistic(pair_margin(s_w, s_l, beta=alpha, loser_scale=loser_scale)) + bc * cloning
 
 
-@recipe("dppo-preference", tau=0.1, loser_scale=1.0)
+@recipe("dppo-preference", "pair", tau=0.1, loser_scale=1.0)
 def dppo_preference(
     distance_w: Tensor,
     distance_l: Tensor,
@@ -82,7 +82,7 @@ def dppo_preference(
     return logistic(pair_margin(-d_w, -d_l, beta=1 / tau, loser_scale=loser_scale))
 
 
-@recipe("cream", beta=0.1, per_prompt=False)
+@recipe("cream", "pair", beta=0.1, per_prompt=False)
 def cream(r_w: Tensor, r_l: Tensor, scores: Tensor, scores_before: Tensor, *, beta: float, per_prompt: bool) -> Tensor:
     """CREAM (arXiv:2410.12735): DPO whose label is how far two models rank the same samples alike; beta unsure.
 
@@ -99,7 +99,7 @@ def cream(r_w: Tensor, r_l: Tensor, scores: Tensor, scores_before: Tensor, *, be
     return dpo(r_w, r_l, beta=beta, label=agreement if per_prompt else agreement.mean())
 
 
-@recipe("gepo", beta=0.1, lam=1.0)
+@recipe("gepo", "pair", beta=0.1, lam=1.0)
 def gepo(
     r_w: Tensor,
     r_l: Tensor,
@@ -126,7 +126,7 @@ def gepo(
     return dpo(mean, row_mean(r_l, mask_l), beta=beta) + lam * spread
 
 
-@recipe("svpo", beta=0.1, value=1.0, margin=1.0)
+@recipe("svpo", "pair", beta=0.1, value=1.0, margin=1.0)
 def svpo(
     r_w: Tensor, r_l: Tensor, values: Tensor, targets: Tensor, *, beta: float, value: float, margin: float
 ) -> Tensor:
@@ -149,9 +149,9 @@ def svpo(
     return dpo(r_w, r_l, beta=beta) + value * (error + ranking)
 
 
-@recipe("opa-dpo", beta=0.1, masked=0.2, anchor=1.0, shift=0.0)
+@recipe("opa-dpo", "pair", beta=0.1, masked=0.2, anchor=1.0, shift=0.0)
 def opa_dpo(
-    r_w: Tensor, r_own: Tensor, r_masked: Tensor, *, beta: float, masked: float, anchor: float, shift: float
+    r_w: Tensor, r_l: Tensor, r_masked: Tensor, *, beta: float, masked: float, anchor: float, shift: float
 ) -> Tensor:
     """OPA-DPO (arXiv:2501.09695): three terms for one accepted answer; call it for the expert's answer and for the
     revised one and add.
@@ -162,7 +162,7 @@ def opa_dpo(
 
     Args:
         r_w: ``(B,)`` log-ratio of the accepted answer.
-        r_own: that of the model's own answer.
+        r_l: that of the model's own answer.
         r_masked: that of the accepted answer when 30 % of the condition (image) is masked.
         beta: inverse temperature.
         masked: weight of the pair against the masked condition.
@@ -170,4 +170,4 @@ def opa_dpo(
         shift: where the anchor is neutral.
     """
     held = logistic(pair_margin(r_w, beta=beta, margin=shift))
-    return dpo(r_w, r_own, beta=beta) + masked * dpo(r_w, r_masked, beta=beta) + anchor * held
+    return dpo(r_w, r_l, beta=beta) + masked * dpo(r_w, r_masked, beta=beta) + anchor * held

@@ -25,39 +25,39 @@ def anchor_sign(error: Tensor, error_ref: Tensor) -> Tensor:
     return torch.where(better, 1.0, -1.0).to(as_float(error).dtype)
 
 
-@recipe("seppo", beta=5000.0)
-def seppo(delta_w: Tensor, delta_made: Tensor, sign: Tensor, *, beta: float) -> Tensor:
-    """SePPO (arXiv:2410.05255, form derived; no trainer is released): ``-log sigmoid(beta (delta_w - s delta_made))``.
+@recipe("seppo", "pair", beta=5000.0)
+def seppo(r_w: Tensor, r_l: Tensor, sign: Tensor, *, beta: float) -> Tensor:
+    """SePPO (arXiv:2410.05255, form derived; no trainer is released): ``-log sigmoid(beta (r_w - s r_l))``.
 
     Given images against samples of a reference that is drawn from earlier checkpoints. With s = 1 the sample is the
     loser; with s = -1, while the policy is still worse than the reference, a second winner. beta is twice that of the
     paper, whose value is not public; 5000 is Diffusion-DPO's [unsure].
 
     Args:
-        delta_w: surrogates of given images.
-        delta_made: surrogates of samples of the reference.
+        r_w: surrogates of given images.
+        r_l: surrogates of samples of the reference.
         sign: ``(B,)`` of :func:`anchor_sign`, detached.
         beta: inverse temperature.
     """
-    check_same_shape(delta_made=delta_made, sign=sign)
-    return dpo(delta_w, as_float(sign.detach()) * as_float(delta_made), beta=beta)
+    check_same_shape(r_l=r_l, sign=sign)
+    return dpo(r_w, as_float(sign.detach()) * as_float(r_l), beta=beta)
 
 
-@recipe("rpo-harmonic", beta=2.0)
-def rpo_harmonic(delta_real: Tensor, delta_made: Tensor, error_real: Tensor, p: Tensor, *, beta: float) -> Tensor:
+@recipe("rpo-harmonic", "pair", beta=2.0)
+def rpo_harmonic(r_w: Tensor, r_l: Tensor, error_real: Tensor, p: Tensor, *, beta: float) -> Tensor:
     """RPO (arXiv:2407.12164, the form of the code): the error of the reference photo plus a soft-label pair loss.
 
     The code's own ``beta`` is never used: its margin has 2 in our convention. It draws the label from ``p``; the soft
     label here is the mean over those draws.
 
     Args:
-        delta_real: surrogates of reference photos, each with its own noise and time.
-        delta_made: surrogates of generated images.
+        r_w: surrogates of reference photos, each with its own noise and time.
+        r_l: surrogates of generated images.
         error_real: denoising errors of the reference photos, with their gradient.
         p: ``(B,)`` in [0, 1], ``sigmoid(reward of the photo - reward of the image)``, or the drawn 0 or 1; detached.
         beta: 2.
     """
     check_floating(error_real=error_real)
-    check_same_shape(delta_real=delta_real, error_real=error_real, p=p)
+    check_same_shape(r_w=r_w, error_real=error_real, p=p)
     check_probability(p=p)
-    return as_float(error_real) + soft_label(logistic, pair_margin(delta_real, delta_made, beta=beta), as_float(p))
+    return as_float(error_real) + soft_label(logistic, pair_margin(r_w, r_l, beta=beta), as_float(p))

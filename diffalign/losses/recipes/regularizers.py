@@ -14,7 +14,7 @@ from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.regularizers import k1, k3
 
 
-@recipe("t1")
+@recipe("t1", "regularizer")
 def t1(
     log_ratio: Tensor, entropy: Tensor, *, kl_coef: float, entropy_coef: float, mask: Tensor | None = None
 ) -> Tensor:
@@ -49,8 +49,8 @@ def move_anchor(anchor: Mapping[str, Tensor], policy: Mapping[str, Tensor], *, r
     return {name: old.lerp(policy[name].detach().to(old), rate) for name, old in anchor.items()}
 
 
-@recipe("vpo", beta=0.1)
-def vpo(log_ratio_w: Tensor, log_ratio_l: Tensor, calibration: Tensor, *, weight: float, beta: float) -> Tensor:
+@recipe("vpo", "pair", beta=0.1)
+def vpo(r_w: Tensor, r_l: Tensor, calibration: Tensor, *, weight: float, beta: float) -> Tensor:
     """VPO (arXiv:2405.19320): DPO plus a signed pull on calibration samples, ``(B,)``.
 
     ``weight > 0`` is offline pessimism, ``-weight * r_cal``: with the chosen samples as calibration, DPO with its
@@ -58,17 +58,17 @@ def vpo(log_ratio_w: Tensor, log_ratio_l: Tensor, calibration: Tensor, *, weight
     (TRL: 1e-5). The paper's alpha and its choice of calibration samples are unsure; beta of DPO.
 
     Args:
-        log_ratio_w: ``(B,)``.
-        log_ratio_l: ``(B,)``.
+        r_w: ``(B,)``.
+        r_l: ``(B,)``.
         calibration: ``(B,)`` log-ratios of calibration samples.
         weight: signed.
         beta: of the pair loss alone; some texts write ``alpha * beta`` for the weight.
     """
-    check_same_shape(log_ratio_w=log_ratio_w, log_ratio_l=log_ratio_l, calibration=calibration)
-    return logistic(pair_margin(log_ratio_w, log_ratio_l, beta=beta)) + weight * sft.nll(calibration)
+    check_same_shape(r_w=r_w, r_l=r_l, calibration=calibration)
+    return logistic(pair_margin(r_w, r_l, beta=beta)) + weight * sft.nll(calibration)
 
 
-@recipe("f-sft")
+@recipe("f-sft", "sft")
 def f_sft(log_ratio: Tensor, *, beta: float = 1.0, term: Callable[[Tensor], Tensor] = sft.chi2) -> Tensor:
     """f-SFT (arXiv:2507.00018): fine-tuning on good samples as learning an implicit reward, like ``log_ratio``.
 
@@ -83,10 +83,8 @@ def f_sft(log_ratio: Tensor, *, beta: float = 1.0, term: Callable[[Tensor], Tens
     return term(beta * as_float(log_ratio))
 
 
-@recipe("scir")
-def scir(
-    log_ratio_w: Tensor, log_ratio_l: Tensor, judge_logits: Tensor, *, beta: float = 0.1, weight: float = 1.0
-) -> Tensor:
+@recipe("scir", "pair")
+def scir(r_w: Tensor, r_l: Tensor, judge_logits: Tensor, *, beta: float = 0.1, weight: float = 1.0) -> Tensor:
     """SCIR (arXiv:2502.08922) [derived; the exact penalty is not confirmed]: the judge and the implicit reward of one
     model shall agree, ``(B,)``.
 
@@ -94,20 +92,20 @@ def scir(
     two-class distributions, in natural logarithms, on all. The judge is the teacher and detached; its weight is ours.
 
     Args:
-        log_ratio_w: ``(B,)``.
-        log_ratio_l: ``(B,)``.
+        r_w: ``(B,)``.
+        r_l: ``(B,)``.
         judge_logits: ``(B, 2)``, the labelled winner first.
         beta: of DPO.
         weight: of the penalty.
     """
-    implicit = beta * torch.stack([as_float(log_ratio_w), as_float(log_ratio_l)], 1)
+    implicit = beta * torch.stack([as_float(r_w), as_float(r_l)], 1)
     judged = as_float(judge_logits)
-    z = pair_margin(log_ratio_w, log_ratio_l, beta=beta)
+    z = pair_margin(r_w, r_l, beta=beta)
     same = z * (judged[:, 0] - judged[:, 1]) > 0
     return keep(logistic(z), same) + weight * distillation.jsd(implicit, judge_logits)
 
 
-@recipe("papo", kl_coef=0.01, entropy_coef=0.03)
+@recipe("papo", "regularizer", kl_coef=0.01, entropy_coef=0.03)
 def papo(
     logp: Tensor, logp_masked: Tensor, *, kl_coef: float, entropy_coef: float, mask: Tensor | None = None
 ) -> Tensor:
@@ -134,29 +132,25 @@ def papo(
     return -kl_coef * k3(full - blind) - entropy_coef * (full + blind)
 
 
-@recipe("rdpo-rationales", beta=0.1, weight=0.1)
-def rdpo_rationales(
-    log_ratio_w: Tensor, log_ratio_l: Tensor, rationale: Tensor, *, beta: float, weight: float
-) -> Tensor:
+@recipe("rdpo-rationales", "pair", beta=0.1, weight=0.1)
+def rdpo_rationales(r_w: Tensor, r_l: Tensor, rationale: Tensor, *, beta: float, weight: float) -> Tensor:
     """RDPO (arXiv:2407.14477), the form of the code: DPO plus ``-weight log sigmoid(beta * rationale)``, ``(B,)``.
 
     The README has a weight of 0.001; the paper's derivation has plain ``-weight * rationale`` (``sft.nll``). A
     rationale has no image analogue: any sample known to be good takes its place.
 
     Args:
-        log_ratio_w: ``(B,)``.
-        log_ratio_l: ``(B,)``.
+        r_w: ``(B,)``.
+        r_l: ``(B,)``.
         rationale: ``(B,)`` log-prob of the rationale that explains the choice.
         beta: of both terms.
         weight: of the rationale.
     """
-    check_same_shape(log_ratio_w=log_ratio_w, log_ratio_l=log_ratio_l, rationale=rationale)
-    return logistic(pair_margin(log_ratio_w, log_ratio_l, beta=beta)) + weight * sft.logsigmoid(
-        beta * as_float(rationale)
-    )
+    check_same_shape(r_w=r_w, r_l=r_l, rationale=rationale)
+    return logistic(pair_margin(r_w, r_l, beta=beta)) + weight * sft.logsigmoid(beta * as_float(rationale))
 
 
-@recipe("salsa")
+@recipe("salsa", "regularizer")
 def salsa(logp: Tensor, logp_soup: Tensor, *, coef: float) -> Tensor:
     """SALSA (arXiv:2411.01798): PPO's KL penalty against the average of two fine-tuned models, ``(B, T)``, to be added
     to the *reward* (k1, which would have no gradient in a loss). The coefficient is that of PPO, set per task.

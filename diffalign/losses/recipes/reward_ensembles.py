@@ -17,7 +17,7 @@ from diffalign.losses.reward_combination import stacked
 from diffalign.losses.reward_shaping import center
 
 
-@recipe("reward-ensembles", coef=0.1, unbiased=True)
+@recipe("reward-ensembles", "reward", coef=0.1, unbiased=True)
 def reward_ensembles(rewards: Tensor, *, coef: float | None, unbiased: bool) -> Tensor:
     """UWO and WCO (arXiv:2310.02743; their code): ``mean - coef * variance``, or with ``coef=None`` the minimum.
 
@@ -29,7 +29,7 @@ def reward_ensembles(rewards: Tensor, *, coef: float | None, unbiased: bool) -> 
     return ensembles.mean_var(rewards, coef=coef, unbiased=unbiased)
 
 
-@recipe("freehand")
+@recipe("freehand", "reward")
 def freehand(rewards: Tensor, reference: Tensor) -> Tensor:
     """FREEHAND (arXiv:2305.14816), as an ensemble [derived]: each member centred on the reference samples, then the
     minimum. The confidence set of the theory is not part of this.
@@ -41,7 +41,7 @@ def freehand(rewards: Tensor, reference: Tensor) -> Tensor:
     return ensembles.worst_case(torch.stack([center(r, ref) for r, ref in zip(rewards, reference, strict=True)]))
 
 
-@recipe("reward-robust")
+@recipe("reward-robust", "reward")
 def reward_robust(rewards: Tensor, std: Tensor, *, weight: float) -> Tensor:
     """BRME (arXiv:2409.15360) [derived]: ``weight`` times the most confident head's reward, the rest the worst case.
 
@@ -51,7 +51,7 @@ def reward_robust(rewards: Tensor, std: Tensor, *, weight: float) -> Tensor:
     return ensembles.robust(rewards, ensembles.most_confident(rewards, std), weight=weight)
 
 
-@recipe("dtr")
+@recipe("dtr", "reward")
 def dtr(rewards: Tensor) -> Tensor:
     """DTR's reward (arXiv:2412.09104; its code): z-scores of each member over the data set, then their mean; M = 3.
 
@@ -60,7 +60,7 @@ def dtr(rewards: Tensor) -> Tensor:
     return ensembles.z_mean(rewards)
 
 
-@recipe("dcppo", ridge=1.0)
+@recipe("dcppo", "reward", ridge=1.0)
 def dcppo(reward: Tensor, features: Tensor, seen: Tensor, *, coef: float, ridge: float) -> Tensor:
     """DCPPO (arXiv:2305.18438) [known, derived]: ``w'phi - coef sqrt(phi' L^-1 phi)``, ``L = ridge I + sum phi phi'``.
 
@@ -77,7 +77,7 @@ class Exploring(NamedTuple):
     dual_loss: Tensor
 
 
-@recipe("maxinforl", gain=uncertainty.information_gain)
+@recipe("maxinforl", "reward", gain=uncertainty.information_gain)
 def maxinforl(
     rewards: Tensor,
     target_rewards: Tensor,
@@ -103,7 +103,7 @@ def maxinforl(
     return Exploring(reward, lagrangian(log_coef, gained.nanmean(), expected.nanmean(), squash=identity))
 
 
-@recipe("mbrl-penalties", measure=uncertainty.mixture_std)
+@recipe("mbrl-penalties", "reward", measure=uncertainty.mixture_std)
 def mbrl_penalties(means: Tensor, stds: Tensor, *, coef: float, measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Offline model-based penalties (arXiv:2110.04135): ``mean - coef * u`` with one of several uncertainties ``u``.
 

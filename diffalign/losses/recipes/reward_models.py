@@ -21,7 +21,7 @@ class Oppo(NamedTuple):
     anchor: Tensor
 
 
-@recipe("oppo", margin=1.0, preference_weight=0.1, norm_weight=0.1, norm=anchor.norm_gap)
+@recipe("oppo", "reward_model", margin=1.0, preference_weight=0.1, norm_weight=0.1, norm=anchor.norm_gap)
 def oppo(
     features_w: Tensor,
     features_l: Tensor,
@@ -57,7 +57,7 @@ def oppo(
     return Oppo(encoder, triplet(features_w.detach(), features_l.detach(), point))
 
 
-@recipe("lore", temperature=100.0)
+@recipe("lore", "reward_model", temperature=100.0)
 def lore(features_w: Tensor, features_l: Tensor, basis: Tensor, user_logits: Tensor, *, temperature: float) -> Tensor:
     """LoRe (arXiv:2504.14439), the form of the code: ``-log sigmoid((phi_w - phi_l) V softmax(w_u) / 100)``, ``(B,)``.
 
@@ -75,7 +75,7 @@ def lore(features_w: Tensor, features_l: Tensor, basis: Tensor, user_logits: Ten
     return logistic(pair_margin(score_w, score_l, beta=1 / temperature))
 
 
-@recipe("pal", log_scale=anchor.LOG_SCALE, width=5.0)
+@recipe("pal", "reward_model", log_scale=anchor.LOG_SCALE, width=5.0)
 def pal(
     features_w: Tensor,
     features_l: Tensor,
@@ -101,7 +101,7 @@ def pal(
     return smooth_hinge(pair_margin(w, l), width=width)
 
 
-@recipe("domain-knowledge-rm")
+@recipe("domain-knowledge-rm", "reward_model")
 def domain_knowledge_rm(scores_w: Tensor, scores_l: Tensor, weights: Tensor) -> Tensor:
     """A head over interpretable scores (arXiv:2402.15473) [derived]: Bradley-Terry on a weighted sum, ``(B,)``.
 
@@ -123,7 +123,7 @@ class Drm(NamedTuple):
     weights: Tensor
 
 
-@recipe("drm-pca", n=20, temperature=1.0)
+@recipe("drm-pca", "reward_model", n=20, temperature=1.0)
 def drm_pca(difference: Tensor, shots: Tensor, *, n: int, temperature: float) -> Drm:
     """DRM (arXiv:2502.13131): heads from principal components, weights from a user's few choices.
 

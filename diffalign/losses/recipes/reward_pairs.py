@@ -15,22 +15,26 @@ from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.sft import logsigmoid
 
 
-@recipe("ixc-25-reward", center=0.0)
-@recipe("polar", center=0.0)
-def bradley_terry(score_w: Tensor, score_l: Tensor, *, center: float = 0.0) -> Tensor:
-    """Bradley-Terry: ``-log sigmoid(score_w - score_l) + center (score_w + score_l)**2``.
+@recipe("bradley-terry", "reward_model", aliases=("reward-model", "bt"))
+@recipe("ixc-25-reward", "reward_model", center=0.0)
+@recipe("polar", "reward_model", center=0.0)
+def bradley_terry(score_w: Tensor, score_l: Tensor, *, margin: float | Tensor = 0.0, center: float = 0.0) -> Tensor:
+    """Bradley-Terry (TRL's ``RewardTrainer``), with a margin per pair and a term that keeps rewards around 0.
 
-    The second term keeps rewards around 0 (TRL's reward trainer; 0 in both methods here).
+    Formula: -log sigmoid(score_w - score_l - margin) + center (score_w + score_l)**2
+
+    ``margin`` as in Llama 2 (arXiv:2307.09288), ``center`` is TRL's ``center_rewards_coefficient`` (.01 recommended,
+    arXiv:2312.09244), 0 in the methods here:
 
     - IXC-2.5-Reward (arXiv:2501.12368), derived: a head on a vision-language model.
     - POLAR (arXiv:2507.05197): scores are conditioned on a reference answer; in pre-training the winner is a second
       sample of the reference's policy and the loser a sample of another one.
     """
     total = as_float(score_w) + as_float(score_l)
-    return logistic(pair_margin(score_w, score_l)) + center * total**2
+    return logistic(pair_margin(score_w, score_l, margin=margin)) + center * total**2
 
 
-@recipe("skywork-reward-v1", gamma=0.0)
+@recipe("skywork-reward-v1", "reward_model", gamma=0.0)
 def skywork_reward(score_w: Tensor, score_l: Tensor, *, gamma: float) -> Tensor:
     """Skywork-Reward (arXiv:2410.18451): plain Bradley-Terry was kept; ``gamma > 0`` is its focal ablation.
 
@@ -39,7 +43,7 @@ def skywork_reward(score_w: Tensor, score_l: Tensor, *, gamma: float) -> Tensor:
     return focal(pair_margin(score_w, score_l), gamma=gamma)
 
 
-@recipe("secrets-rlhf-2", flip_below=0.0, smooth_below=0.0, smooth=0.1)
+@recipe("secrets-rlhf-2", "reward_model", flip_below=0.0, smooth_below=0.0, smooth=0.1)
 def secrets_rlhf_2(
     score_w: Tensor, score_l: Tensor, votes: Tensor, *, flip_below: float, smooth_below: float, smooth: float
 ) -> Tensor:
@@ -63,7 +67,7 @@ def secrets_rlhf_2(
     return soft_label(logistic, pair_margin(score_w, score_l, margin=strength), label)
 
 
-@recipe("beyond-binary", scale=1.0)
+@recipe("beyond-binary", "reward_model", scale=1.0)
 def beyond_binary(score_w: Tensor, score_l: Tensor, agreement: Tensor, *, scale: float) -> Tensor:
     """Beyond the Binary (arXiv:2412.03822): the margin is ``scale`` times the judges' agreement ``(B,)``, detached.
 
@@ -72,13 +76,13 @@ def beyond_binary(score_w: Tensor, score_l: Tensor, agreement: Tensor, *, scale:
     return logistic(pair_margin(score_w, score_l, margin=scale * as_float(agreement.detach())))
 
 
-@recipe("atari-prefs-demos", flip=0.1)
+@recipe("atari-prefs-demos", "reward_model", flip=0.1)
 def atari_prefs_demos(score_w: Tensor, score_l: Tensor, *, flip: float) -> Tensor:
     """Ibarz et al. (arXiv:1811.06521): a share of the answers is random; demonstrations beat early samples."""
     return noise_mixture(pair_margin(score_w, score_l), flip=flip)
 
 
-@recipe("pearl-rrl")
+@recipe("pearl-rrl", "reward_model")
 def pearl_rrl(mean_w: Tensor, mean_l: Tensor, std_w: Tensor, std_l: Tensor) -> Tensor:
     """PEARL's robust reward learning (arXiv:2306.03615), derived: rewards are Gaussian, the loss is minus the log of
     ``Phi((mean_w - mean_l) / sqrt(std_w**2 + std_l**2))``.
@@ -94,7 +98,7 @@ def pearl_rrl(mean_w: Tensor, mean_l: Tensor, std_w: Tensor, std_l: Tensor) -> T
     return probit(pair_margin(mean_w, mean_l) * variance.clamp(min=1e-12).rsqrt())
 
 
-@recipe("grm", share=0.01, beta=0.1)
+@recipe("grm", "reward_model", share=0.01, beta=0.1)
 def grm(score_w: Tensor, score_l: Tensor, logp_w: Tensor, *, share: float, beta: float) -> Tensor:
     """GRM (arXiv:2406.10216): ``(1 - share) BT - share log sigmoid(beta logp_w)``, ``logp_w`` ``(B,)`` of the winner
     through the kept language head, so that the trunk stays a generator.
@@ -104,7 +108,7 @@ def grm(score_w: Tensor, score_l: Tensor, logp_w: Tensor, *, share: float, beta:
     return (1 - share) * bradley_terry(score_w, score_l) + share * kept
 
 
-@recipe("vpl", beta=0.01)
+@recipe("vpl", "reward_model", beta=0.01)
 def vpl(score_w: Tensor, score_l: Tensor, mean: Tensor, log_var: Tensor, *, beta: float) -> Tensor:
     """VPL (arXiv:2408.10075): Bradley-Terry given a user's latent, plus ``beta KL(q || N(0, I))``.
 
@@ -116,7 +120,7 @@ def vpl(score_w: Tensor, score_l: Tensor, mean: Tensor, log_var: Tensor, *, beta
     return bradley_terry(score_w, score_l) + beta * kl
 
 
-@recipe("regret-preference")
+@recipe("regret-preference", "reward_model")
 def regret_preference(return_w: Tensor, return_l: Tensor, gain_w: Tensor, gain_l: Tensor) -> Tensor:
     """Regret preference model (arXiv:2206.02231): Bradley-Terry on ``return + V(end) - V(start)`` of a segment.
 
@@ -126,7 +130,7 @@ def regret_preference(return_w: Tensor, return_l: Tensor, gain_w: Tensor, gain_l
     return bradley_terry(as_float(return_w) + as_float(gain_w), as_float(return_l) + as_float(gain_l))
 
 
-@recipe("prior-symbolic", weight=1.0)
+@recipe("prior-symbolic", "reward_model", weight=1.0)
 def prior_symbolic(score_w: Tensor, score_l: Tensor, penalty: Tensor, *, weight: float) -> Tensor:
     """PRIOR with symbolic priors, derived: Bradley-Terry plus ``weight`` times a soft penalty ``(B,)`` on the reward.
 
@@ -135,7 +139,7 @@ def prior_symbolic(score_w: Tensor, score_l: Tensor, penalty: Tensor, *, weight:
     return bradley_terry(score_w, score_l) + weight * as_float(penalty)
 
 
-@recipe("parl", baseline=0.0)
+@recipe("parl", "reward_model", baseline=0.0)
 def parl(score_w: Tensor, score_l: Tensor, logp_w: Tensor, logp_l: Tensor, *, baseline: float | Tensor) -> Tensor:
     """PARL (arXiv:2308.02585): Bradley-Terry on the policy's own samples, with the score-function correction
     ``sg(loss - baseline) (logp_w + logp_l)`` for their depending on it.

@@ -15,7 +15,7 @@ from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.reward_combination import passed_all, weighted_sum
 
 
-@recipe("toolrl", low=-3.0, high=3.0)
+@recipe("toolrl", "reward", low=-3.0, high=3.0)
 def toolrl(format_passed: Tensor, match: Tensor, best_match: float, *, low: float, high: float) -> Tensor:
     """ToolRL (arXiv:2504.13958): format flag + a graded match mapped from ``[0, best_match]`` to [-3, 3]; in [-3, 4].
 
@@ -26,7 +26,7 @@ def toolrl(format_passed: Tensor, match: Tensor, best_match: float, *, low: floa
     return passed_all(format_passed[None]) + shape.affine(match, scale=(high - low) / best_match, shift=low)
 
 
-@recipe("linear-shift")
+@recipe("linear-shift", "reward")
 def linear_shift(reward: Tensor, *, shift: float) -> Tensor:
     """Linear reward shaping (arXiv:2209.07288): ``r + b``; b < 0 explores, b > 0 is conservative.
 
@@ -36,13 +36,13 @@ def linear_shift(reward: Tensor, *, shift: float) -> Tensor:
     return shape.affine(reward, shift=shift)
 
 
-@recipe("par", k=1.0)
+@recipe("par", "reward", k=1.0)
 def par(reward: Tensor, reference: Tensor, *, k: float) -> Tensor:
     """PAR (arXiv:2502.18770; its code): ``mean_m sigmoid(k (r - ref_m))``, the KL term stays (.005). M up to 10."""
     return shape.sigmoid_ref(reward, reference, k=k)
 
 
-@recipe("lsc", quantile=0.85)
+@recipe("lsc", "reward", quantile=0.85)
 def lsc(reward: Tensor, reference: Tensor, *, quantile: float) -> Tensor:
     """LSC (arXiv:2402.00742): ``log sigmoid(r - q)``, q the 85th percentile of reference samples of the prompt.
 
@@ -51,7 +51,7 @@ def lsc(reward: Tensor, reference: Tensor, *, quantile: float) -> Tensor:
     return shape.logsigmoid_ref(reward, reference, quantile=quantile)
 
 
-@recipe("p2r", eps=1e-6)
+@recipe("p2r", "reward", eps=1e-6)
 def p2r(win_rate: Tensor, *, eps: float) -> Tensor:
     """P2R (arXiv:2306.14111): the reward is the logit of the win rate against one fixed baseline sample of the prompt.
 
@@ -61,14 +61,14 @@ def p2r(win_rate: Tensor, *, eps: float) -> Tensor:
     return shape.logit_winrate(win_rate, eps=eps)
 
 
-@recipe("irrl")
+@recipe("irrl", "reward")
 def irrl(probability: Tensor, *, classes: int) -> Tensor:
     """IRRL (arXiv:2302.00270; its code): ``max(q - 1/n, 0)`` for a discriminator's probability of the right class."""
     check_positive(classes=classes)
     return shape.clipped_prob(probability, prior=1 / classes)
 
 
-@recipe("vision-r1", switch=1500)
+@recipe("vision-r1", "reward", switch=1500)
 def vision_r1(format_passed: Tensor, matches: Tensor, precision: Tensor, *, step: int, switch: int) -> Tensor:
     """Vision-R1 (arXiv:2503.18013; its code, adaptive form): format + recall + precision, each with a dead band that
     tightens at optimisation step ``switch``.
@@ -91,7 +91,7 @@ def vision_r1(format_passed: Tensor, matches: Tensor, precision: Tensor, *, step
     return passed_all(format_passed[None]) + recall + exact
 
 
-@recipe("oni", tau=-0.5, power=3.0, weights=(0.1, 0.4))
+@recipe("oni", "reward", tau=-0.5, power=3.0, weights=(0.1, 0.4))
 def oni(
     external: Tensor,
     intrinsic: Tensor,

@@ -32,7 +32,7 @@ def _sum(*terms: tuple[float, Tensor]) -> Tensor:
     return weighted_sum(torch.stack([as_float(term) for _, term in terms]), [weight for weight, _ in terms])
 
 
-@recipe("harmo")
+@recipe("harmo", "reward")
 def harmo(
     rule: Tensor, model: Tensor, aspects: Tensor, confidence: Tensor, passed: Tensor, *, weights: Sequence[float]
 ) -> Tensor:
@@ -53,13 +53,13 @@ def harmo(
     return gate(weighted_sum(torch.cat([mix[None], stacked(aspects)]), weights), passed[None])
 
 
-@recipe("lav-cot")
+@recipe("lav-cot", "reward")
 def lav_cot(aspects: Tensor, *, weights: Weights) -> Tensor:
     """LaV-CoT [derived from the abstract]: weighted sum of verifiable aspect rewards ``(K, ...)`` under plain GRPO."""
     return weighted_sum(aspects, weights)
 
 
-@recipe("pagellm")
+@recipe("pagellm", "reward")
 def pagellm(page: Tensor, items: Tensor, *, weight: float) -> Tensor:
     """PageLLM [derived from the abstract]: the reward of a page plus ``weight`` times the mean reward of its items.
 
@@ -68,7 +68,7 @@ def pagellm(page: Tensor, items: Tensor, *, weight: float) -> Tensor:
     return _sum((1.0, page), (weight, as_float(items).nanmean(-1)))
 
 
-@recipe("rl-text2vis")
+@recipe("rl-text2vis", "reward")
 def rl_text2vis(scores: Tensor, passed: Tensor, *, weights: Weights) -> Tensor:
     """RL-Text2Vis [derived from the abstract]: weighted sum of answer, code-validity and chart-quality scores
     ``(3, ...)``; a format failure earns 0.
@@ -76,13 +76,13 @@ def rl_text2vis(scores: Tensor, passed: Tensor, *, weights: Weights) -> Tensor:
     return gate(weighted_sum(scores, weights), passed[None], floor=0.0)
 
 
-@recipe("druggen")
+@recipe("druggen", "reward")
 def druggen(affinity: Tensor, valid: Tensor, *, floor: float = 0.0) -> Tensor:
     """DrugGen [derived from the abstract]: an affinity reward that counts only for valid samples."""
     return gate(affinity, valid[None], floor=floor)
 
 
-@recipe("verireason")
+@recipe("verireason", "reward")
 def verireason(passed: Tensor, *, values: Sequence[float]) -> Tensor:
     """VeriReason [derived from the abstract]: a test bench climbed in order, ``values[n]`` for n checks passed.
 
@@ -92,7 +92,7 @@ def verireason(passed: Tensor, *, values: Sequence[float]) -> Tensor:
     return tiers(passed, values)
 
 
-@recipe("rrvf")
+@recipe("rrvf", "reward")
 def rrvf(similarity: Tensor, rendered: Tensor, format_passed: Tensor, *, weight: float) -> Tensor:
     """RRVF [derived from the abstract]: likeness of the rendered code to the target, 0 if it does not render, plus
     ``weight`` for the format. Rendering and comparing is a reward plugin.
@@ -100,7 +100,7 @@ def rrvf(similarity: Tensor, rendered: Tensor, format_passed: Tensor, *, weight:
     return _sum((1.0, gate(similarity, rendered[None])), (weight, passed_all(format_passed[None])))
 
 
-@recipe("refcritic")
+@recipe("refcritic", "reward")
 def refcritic(verdict: Tensor, before: Tensor, after: Tensor, *, weight: float) -> Tensor:
     """RefCritic (arXiv:2507.15024) [derived]: is the verdict right, plus ``weight`` times what refinement gained.
 
@@ -109,7 +109,7 @@ def refcritic(verdict: Tensor, before: Tensor, after: Tensor, *, weight: float) 
     return _sum((1.0, verdict), (weight, as_float(after) - as_float(before)))
 
 
-@recipe("listener", weights=(1.0, 0.5, 0.5))
+@recipe("listener", "reward", weights=(1.0, 0.5, 0.5))
 def listener(
     format_passed: Tensor, correct: Tensor, confidence: Tensor, *, weights: tuple[float, float, float]
 ) -> Tensor:
@@ -121,7 +121,7 @@ def listener(
     return _sum(*zip(weights, (*flags, confidence), strict=True))
 
 
-@recipe("debate-reward")
+@recipe("debate-reward", "reward")
 def debate_reward(environment: Tensor, verdict: Tensor, swapped: Tensor, *, weight: float) -> Tensor:
     """Debate reward (arXiv:2402.15826) [derived]: ``(1 - weight) r + weight J``, J a verdict against a baseline.
 
@@ -136,7 +136,7 @@ def debate_reward(environment: Tensor, verdict: Tensor, swapped: Tensor, *, weig
     return _sum((1 - weight, environment), (weight, half))
 
 
-@recipe("lpo-gui")
+@recipe("lpo-gui", "reward")
 def lpo_gui(entropy: Tensor, distance: Tensor, matched: Tensor, *, max_entropy: float, limit: float) -> Tensor:
     """LPO (arXiv:2506.09373) [second-hand]: information of the window hit, times closeness to the target.
 

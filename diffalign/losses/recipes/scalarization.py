@@ -58,7 +58,7 @@ class Nuisance(NamedTuple):
     correlation: Tensor
 
 
-@recipe("long-way", limit=156.0)
+@recipe("long-way", "reward", limit=156.0)
 def long_way(reward: Tensor, length: Tensor, *, limit: float, spread: float) -> Nuisance:
     """A Long Way to Go (arXiv:2310.03716): length charged for, length alone, and the diagnosis of a reward by it.
 
@@ -85,7 +85,7 @@ class Directed(NamedTuple):
     selection: Selection
 
 
-@recipe("dpa", n=1)
+@recipe("dpa", "reward", n=1)
 def dpa(rewards: Tensor, direction: Tensor, *, n: int) -> Directed:
     """DPA (arXiv:2402.18571): rewards projected on a unit vector, and the ``n`` best of each group for fine-tuning.
 
@@ -102,7 +102,7 @@ def dpa(rewards: Tensor, direction: Tensor, *, n: int) -> Directed:
     return Directed(reward, topk(reward, n=n))
 
 
-@recipe("mogfn")
+@recipe("mogfn", "reward")
 def mogfn(rewards: Tensor, weights: Weights, *, exponent: float) -> Tensor:
     """MOGFN (arXiv:2210.12765): the log-reward ``beta sum_k w_k log r_k`` of a preference ``w``, drawn from a Dirichlet
     and given to the model as a condition. :func:`mogfn_tchebycheff` is the other scalarisation, and

@@ -19,7 +19,7 @@ from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.selection import Selection
 
 
-@recipe("superhf", kl_coef=0.0)
+@recipe("superhf", "selection", kl_coef=0.0)
 def superhf(rewards: Tensor, nll: Tensor, kl: Tensor, *, kl_coef: float, spread_coef: float = 0.0) -> Tensor:
     """SuperHF (arXiv:2310.16763), the form of the code: fine-tuning on the best of n, ``(B,)``.
 
@@ -40,7 +40,7 @@ def superhf(rewards: Tensor, nll: Tensor, kl: Tensor, *, kl_coef: float, spread_
     return keep(loss + spread_coef / nll if spread_coef else loss, weight[:, 0])
 
 
-@recipe("rso", n=8, temperature=0.5, beta=0.05)
+@recipe("rso", "selection", n=8, temperature=0.5, beta=0.05)
 def rso(
     rewards: Tensor, log_ratio: Tensor, *, generator: torch.Generator, n: int, temperature: float, beta: float
 ) -> Tensor:
@@ -67,7 +67,7 @@ def rso(
     return keep(hinge(order * pair_margin(x[..., 0], x[..., 1], beta=beta)), filled)
 
 
-@recipe("unified-reward")
+@recipe("unified-reward", "selection")
 def unified_reward(scores: Tensor, wins: Tensor, *, mask: Tensor | None = None) -> Selection:
     """UnifiedReward (arXiv:2503.05236): pairwise ranking first, then the best winner against the worst loser by point
     score; arguments as in :func:`~diffalign.losses.selection.rank_then_point`.
@@ -75,7 +75,7 @@ def unified_reward(scores: Tensor, wins: Tensor, *, mask: Tensor | None = None) 
     return selection.rank_then_point(scores, wins, mask=mask)
 
 
-@recipe("anyprefer")
+@recipe("anyprefer", "selection")
 def anyprefer(scores: Tensor, *, mask: Tensor | None = None) -> Selection:
     """Anyprefer (arXiv:2504.19276) [derived]: best and worst of a model's own samples by judge scores ``(B, G)``; equal
     scores make no pair.
@@ -90,7 +90,7 @@ class Pairs(NamedTuple):
     keep: Tensor
 
 
-@recipe("rlp")
+@recipe("rlp", "selection")
 def rlp(rewards: Tensor, *, keep: int) -> Pairs:
     """Reward learning on policy (arXiv:2403.19279) [derived], its synthetic preferences: the ``keep`` prompts whose
     best and worst sample are furthest apart give pairs to train the reward model on again.
@@ -105,7 +105,7 @@ def rlp(rewards: Tensor, *, keep: int) -> Pairs:
     return Pairs(index, pair_selection.large_margin(gap, keep=keep))
 
 
-@recipe("west-of-n")
+@recipe("west-of-n", "selection")
 def west_of_n(rewards: Tensor, *, confidence: float = 0.5, mask: Tensor | None = None) -> Selection:
     """West-of-N (arXiv:2401.12086): best and worst of N samples (about 64, unsure) as a pair for the reward model.
 
@@ -119,7 +119,7 @@ def west_of_n(rewards: Tensor, *, confidence: float = 0.5, mask: Tensor | None =
     return selection.best_worst(rewards, gap=math.log(confidence / (1 - confidence)), mask=mask)
 
 
-@recipe("implicit-po")
+@recipe("implicit-po", "selection")
 def implicit_po(yes_logits: Tensor, no_logits: Tensor, log_ratio: Tensor, *, beta: float = 0.1) -> Tensor:
     """Implicit preference optimisation (arXiv:2502.16182) [derived]: the judge's P(yes) ranks a model's own samples,
     then DPO on best against worst, ``(B,)``. For images a vision-language judge stands in. Beta of DPO.
@@ -134,7 +134,7 @@ def implicit_po(yes_logits: Tensor, no_logits: Tensor, log_ratio: Tensor, *, bet
     return critic_v(as_float(yes_logits) - as_float(no_logits), log_ratio, beta=beta)
 
 
-@recipe("self-consuming", temperature=1.0)
+@recipe("self-consuming", "selection", temperature=1.0)
 def self_consuming(rewards: Tensor, *, generator: torch.Generator, temperature: float) -> Selection:
     """Curated retraining (arXiv:2407.09499): one of K samples, picked with probability softmax(r), goes into the next
     training set, beside a share of real data.
@@ -147,7 +147,7 @@ def self_consuming(rewards: Tensor, *, generator: torch.Generator, temperature: 
     return resampling.softmax(rewards, temperature=temperature, generator=generator)
 
 
-@recipe("pf-ppo")
+@recipe("pf-ppo", "selection")
 def pf_ppo(rewards: Tensor, *, mask: Tensor | None = None) -> Selection:
     """Policy filtration (arXiv:2409.06957), the code's default BW: train on the best and the worst of each prompt.
 
@@ -161,7 +161,7 @@ def pf_ppo(rewards: Tensor, *, mask: Tensor | None = None) -> Selection:
     return selection.best_worst(rewards, gap=-math.inf, mask=mask)
 
 
-@recipe("critic-v")
+@recipe("critic-v", "selection")
 def critic_v(rewards: Tensor, log_ratio: Tensor, *, beta: float = 0.1) -> Tensor:
     """Critic-V (arXiv:2411.18203): DPO on the best against the worst of a group by rule, ``(B,)``; 0 for ties.
 

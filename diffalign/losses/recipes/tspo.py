@@ -58,7 +58,7 @@ def subset_log_prob(scores: Tensor, chosen: Tensor, *, mask: Tensor | None = Non
     return keep(scores, chosen).sum(1) - table.gather(1, size[:, None])[:, 0]
 
 
-@recipe("tspo", eps=0.2)
+@recipe("tspo", "policy_group", eps=0.2)
 def tspo(scores: Tensor, old_scores: Tensor, chosen: Tensor, rewards: Tensor, *, eps: float) -> Tensor:
     """TSPO, rebuilt (derived): GRPO on which frames, timesteps or seeds to use, ``(B, G)``.
 

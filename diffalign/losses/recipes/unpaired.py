@@ -20,10 +20,51 @@ from diffalign.losses.common import (
     readable,
     update_moments,
 )
-from diffalign.losses.log_ratio import log_ratio as summed
 from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.regression import regression_loss
 from diffalign.losses.trackers import update_ema
+
+
+@recipe("kto", "unpaired", beta=0.1)
+def kto(
+    log_ratio: Tensor,
+    desirable: Tensor,
+    kl_log_ratio: Tensor,
+    *,
+    beta: float,
+    weight_d: float = 1.0,
+    weight_u: float = 1.0,
+) -> Tensor:
+    """KTO (arXiv:2402.01306, equation 7; TRL's ``KTOTrainer``): single desirable and undesirable answers against an
+    estimate of the KL.
+
+    Formula: w (1 - sigmoid(+-beta (r - z))), + for desirable, z = max(0, mean of r on mismatched pairs)
+
+    Args:
+        log_ratio: ``(B,)`` summed log-ratios to the reference.
+        desirable: ``(B,)`` bool.
+        kl_log_ratio: ``(N,)`` log-ratios of answers under the prompts of others; detached. Over all processes if there
+            are several.
+        beta: scale of the log-ratio.
+        weight_d: weight of desirable samples.
+        weight_u: weight of undesirable ones.
+    """
+    check_positive(beta=beta)
+    shift = beta * unpaired.kto_shift(kl_log_ratio)
+    return unpaired.kto(beta * log_ratio, desirable, shift=shift, weight_d=weight_d, weight_u=weight_u)
+
+
+@recipe("apo-zero-unpaired", "unpaired", beta=0.1)
+def apo_zero_unpaired(
+    log_ratio: Tensor, desirable: Tensor, *, beta: float, weight_d: float = 1.0, weight_u: float = 1.0
+) -> Tensor:
+    """APO-zero on single samples (arXiv:2408.06266; TRL's KTO with ``loss_type="apo_zero_unpaired"``): KTO without the
+    KL.
+
+    Formula: w (1 - sigmoid(beta r)) for desirable, w sigmoid(beta r) for undesirable samples
+    """
+    check_positive(beta=beta)
+    return unpaired.kto(beta * log_ratio, desirable, weight_d=weight_d, weight_u=weight_u)
 
 
 class Tracked(NamedTuple):
@@ -33,7 +74,7 @@ class Tracked(NamedTuple):
     state: Moments | Tensor
 
 
-@recipe("bco", beta=0.1, low=0.5, high=10.0)
+@recipe("bco", "unpaired", beta=0.1, low=0.5, high=10.0)
 def bco(
     log_ratio: Tensor,
     desirable: Tensor,
@@ -65,43 +106,43 @@ def bco(
     return Tracked(unpaired.logistic(u, desirable, shift=state.mean, weight_u=weight), state)
 
 
-@recipe("vpd", beta=0.1, rate=0.1)
-def vpd(
-    teacher: Tensor, student: Tensor, desirable: Tensor, state: Tensor | None, *, beta: float, rate: float
-) -> Tracked:
-    """Variational policy distillation, teacher step (arXiv:2605.15113, from second-hand notes): the teacher, told the
-    critique, is trained against the *current student* as its reference.
+@recipe("vpd", "unpaired", beta=0.1, rate=0.1)
+def vpd(log_ratio: Tensor, desirable: Tensor, state: Tensor | None, *, beta: float, rate: float) -> Tracked:
+    """Variational policy distillation, teacher step (arXiv:2605.15113, from second-hand notes): the policy given the
+    critique is trained as teacher, with the *current student*, the policy without it, as its reference.
 
-    The shift is the moving average of the mean of both class means; its rate is not stated, .1 is [ours]. One such
-    step for five of the student, which is ``distillation.reverse`` on the student's samples.
+    Formula: -log sigmoid(+-(beta log_ratio - shift)), shift = moving average of the mean of both class means
+
+    The rate of the moving average is not stated, .1 is [ours]. One such step for five of the student, which is
+    ``distillation.reverse`` on the student's samples.
 
     Args:
-        teacher: ``(B,)`` log-probs given prompt and critique, carry the gradient.
-        student: ``(B,)`` log-probs given the prompt alone; detached.
+        log_ratio: ``(B,)`` summed log-prob given prompt and critique minus that given the prompt alone
+            (:func:`~diffalign.losses.log_ratio` detaches the second).
         desirable: ``(B,)`` bool.
         state: shift that an earlier call returned, None at the start.
         beta: scale of the log-ratio.
         rate: share of this batch in the moving average.
     """
     check_positive(beta=beta)
-    u = beta * summed(teacher, student)
+    u = beta * log_ratio
     state = update_ema(state, unpaired.class_mean_shift(u, desirable), rate=rate)
     return Tracked(unpaired.logistic(u, desirable, shift=state), state)
 
 
-@recipe("pmpo", alpha=0.5, kl_coef=0.3)
-def pmpo(log_ratio: Tensor, accepted: Tensor, kl: Tensor, *, alpha: float, kl_coef: float) -> Tensor:
+@recipe("pmpo", "unpaired", alpha=0.5, kl_coef=0.3)
+def pmpo(log_ratio: Tensor, desirable: Tensor, kl: Tensor, *, alpha: float, kl_coef: float) -> Tensor:
     """Preference optimisation as probabilistic inference (arXiv:2410.04166, from two second-hand texts):
-    ``-alpha mean over accepted + (1 - alpha) mean over rejected log-probs + kl_coef KL(ref || policy)``.
+    ``-alpha mean over desirable + (1 - alpha) mean over undesirable log-probs + kl_coef KL(ref || policy)``.
 
     Weighted so that the mean over the batch is that. For Gaussian steps of one variance both directions of the KL are
     ``gaussian_kl``. kl_coef .3 is a later variant's, with the reverse KL [unsure].
 
     Args:
         log_ratio: ``(B,)`` log-probs or log-ratios (the reference adds a constant), carry the gradient.
-        accepted: ``(B,)`` bool: advantage >= 0, or the better half of a group.
+        desirable: ``(B,)`` bool: advantage >= 0, or the better half of a group.
         kl: ``(B,)``, carries a gradient.
-        alpha: share of the accepted, in [0, 1].
+        alpha: share of the desirable, in [0, 1].
         kl_coef: weight of the KL.
 
     Raises:
@@ -110,15 +151,15 @@ def pmpo(log_ratio: Tensor, accepted: Tensor, kl: Tensor, *, alpha: float, kl_co
     check_probability(alpha=alpha)
     check_not_negative(kl_coef=kl_coef)
     check_same_shape(log_ratio=log_ratio, kl=kl)
-    if kl_coef == 0 and alpha < 1 and readable(accepted) and not accepted.all():
+    if kl_coef == 0 and alpha < 1 and readable(desirable) and not desirable.all():
         raise ValueError("rejected samples without a KL term are unbounded below: give kl_coef > 0, or alpha = 1")
-    n_d, n_u = (c.sum().clamp(min=1).double() for c in (accepted, ~accepted))
+    n_d, n_u = (c.sum().clamp(min=1).double() for c in (desirable, ~desirable))
     weights = {"weight_d": alpha * len(kl) / n_d, "weight_u": (1 - alpha) * len(kl) / n_u}
-    loss = unpaired.linear(log_ratio, accepted, **weights)
+    loss = unpaired.linear(log_ratio, desirable, **weights)
     return loss + kl_coef * kl
 
 
-@recipe("dapo-direct", beta=0.02)
+@recipe("dapo-direct", "regression", beta=0.02)
 def dapo_direct(log_ratio: Tensor, values: Tensor, *, beta: float, mask: Tensor | None = None) -> Tensor:
     """Direct advantage policy optimisation (arXiv:2412.18279, from the abstract): the log-ratio of each step is
     regressed on its advantage ``V(s') - V(s)`` of a frozen critic. beta .02 [unsure].

@@ -11,7 +11,7 @@ from diffalign.losses.rating import matched_boundaries, rating_loss, unit_range
 from diffalign.losses.recipes.registry import recipe
 
 
-@recipe("itakura-saito")
+@recipe("itakura-saito", "value")
 def itakura_saito(pred: Tensor, target: Tensor, *, alpha: float) -> Tensor:
     """Risk-averse critic (arXiv:2505.16925): the value learns ``-log E exp(-alpha target) / alpha``. Alpha is set per
     task; ``alpha = -1 / beta`` gives a head for ``beta log Z`` [derived]. Shapes as in
@@ -20,7 +20,7 @@ def itakura_saito(pred: Tensor, target: Tensor, *, alpha: float) -> Tensor:
     return value.itakura_saito(pred, target, alpha=alpha)
 
 
-@recipe("orchestrated-value")
+@recipe("orchestrated-value", "value")
 def orchestrated_value(
     mapped: Tensor, target: Tensor, *, scale: float = 1.0, shift: float = 1.0, rate: float = 0.1
 ) -> Tensor:
@@ -46,7 +46,7 @@ def orchestrated_value(
     return value.mse(mapped, scale * (moved + shift).log())
 
 
-@recipe("rbrl", k=30.0)
+@recipe("rbrl", "value", k=30.0)
 def rbrl(scores: Tensor, labels: Tensor, *, classes: int, k: float) -> Tensor:
     """Rating-based reinforcement learning (arXiv:2307.16348), the form of the code: cross-entropy of star ratings,
     ``(B,)``. Train an ensemble of 3.
@@ -61,7 +61,7 @@ def rbrl(scores: Tensor, labels: Tensor, *, classes: int, k: float) -> Tensor:
     return rating_loss(r, labels, matched_boundaries(r, labels.bincount(minlength=classes)), k=k)
 
 
-@recipe("qrm")
+@recipe("qrm", "value")
 def qrm(quantiles: Tensor, target: Tensor, *, levels: Tensor | None = None) -> Tensor:
     """QRM (arXiv:2409.10164): quantile regression of a score, ``(B, Q)``. Read out the mean, or the mean of the lower
     quantiles by ``value.lower_mean``. The count of 19 levels (Q evenly spaced inside (0, 1)) is unsure.
@@ -79,7 +79,7 @@ def qrm(quantiles: Tensor, target: Tensor, *, levels: Tensor | None = None) -> T
     return value.pinball(quantiles, target[:, None], level=levels.to(as_float(quantiles)))
 
 
-@recipe("hra")
+@recipe("hra", "value")
 def hra(values: Tensor, rewards: Tensor, next_values: Tensor, weights: Tensor, *, gamma: float = 1.0) -> Tensor:
     """Hybrid reward architecture (arXiv:1706.04208): one value head per reward, ``(K, B)``.
 

@@ -12,7 +12,7 @@ from diffalign.losses.recipes.registry import recipe
 from diffalign.losses.reward_shaping import logit_winrate
 
 
-@recipe("spo-minimax")
+@recipe("spo-minimax", "reward")
 def spo_minimax(matrix: Tensor) -> Tensor:
     """SPO (arXiv:2401.04056): a sample's reward is its win rate against the rest of its group.
 
@@ -22,7 +22,7 @@ def spo_minimax(matrix: Tensor) -> Tensor:
     return wins.mean_wins(matrix)
 
 
-@recipe("pairwise-rl")
+@recipe("pairwise-rl", "reward")
 def pairwise_rl(verdicts: Tensor, anchor: Tensor) -> Tensor:
     """Pairwise-RL (arXiv:2504.04950) [derived]: win probability against an anchor, both orders averaged.
 
@@ -41,7 +41,7 @@ def pairwise_rl_logit(verdicts: Tensor, anchor: Tensor, *, eps: float = 1e-6) ->
     return logit_winrate(pairwise_rl(verdicts, anchor), eps=eps)
 
 
-@recipe("heron")
+@recipe("heron", "reward")
 def heron(factors: Tensor, *, coefs: Sequence[float] | None = None) -> Tensor:
     """HERON (arXiv:2309.02632; its code): win matrix of ranked factors; the first that tells two samples apart decides.
 
@@ -59,7 +59,7 @@ def heron(factors: Tensor, *, coefs: Sequence[float] | None = None) -> Tensor:
     return wins.lexicographic(factors, margins=margins)
 
 
-@recipe("lcpo")
+@recipe("lcpo", "reward")
 def lcpo(votes: Tensor) -> Tensor:
     """LCPO (arXiv:2405.14758) [rule checked, its use as a reward derived]: reward plugins ``(K, B, G)`` as voters.
 
@@ -69,7 +69,7 @@ def lcpo(votes: Tensor) -> Tensor:
     return wins.copeland(wins.majority(votes))
 
 
-@recipe("llama-berry")
+@recipe("llama-berry", "reward")
 def llama_berry(verdicts: Tensor) -> Tensor:
     """LLaMA-Berry's Enhanced Borda Count (arXiv:2410.02884; paper): verdicts closed transitively, then quantiles.
 
@@ -78,7 +78,7 @@ def llama_berry(verdicts: Tensor) -> Tensor:
     return wins.closure_wins(verdicts)
 
 
-@recipe("think-rm", eps=1e-6)
+@recipe("think-rm", "reward", eps=1e-6)
 def think_rm(differences: Tensor, *, eps: float) -> Tensor:
     """Think-RM (arXiv:2505.16265; its code): a group's advantages from pairwise differences, ``(B, G)``; G = 4.
 

@@ -56,39 +56,40 @@ def test_constrained_rlhf() -> None:
 def test_c_morl() -> None:
     x, adv = t(0.0, math.log(1.1), 1.0), t(1, 2, -1)
     returns = t(2, 5)
-    out = recipes.get("c-morl")(x, adv, returns)
+    out = recipes.get("c-morl")(x, adv, returns=returns)
     ppo = [-1, -2.2, math.e]
 
     def barrier(rho: float) -> float:
         return -sum(math.log(j * (rho - 0.9)) for j in (2, 5)) / 20 / 2
 
     assert out.tolist() == approx([p + barrier(r) for p, r in zip(ppo, (1, 1.1, 1.2), strict=True)])
-    assert recipes.get("c-morl")(x, adv, returns[:0]).tolist() == approx(ppo)
-    sharp = recipes.get("c-morl")(t(0.0), t(0.0), t(2.0), share=0.5, t=4.0)
+    assert recipes.get("c-morl")(x, adv, returns=returns[:0]).tolist() == approx(ppo)
+    sharp = recipes.get("c-morl")(t(0.0), t(0.0), returns=t(2.0), share=0.5, t=4.0)
     assert sharp.item() == approx(0)
-    wide = recipes.get("c-morl")(t(1.0), t(1.0), t(1.0), eps=0.5, share=0.5)
+    wide = recipes.get("c-morl")(t(1.0), t(1.0), returns=t(1.0), eps=0.5, share=0.5)
     assert wide.item() == approx(-1.5)
-    low = recipes.get("c-morl")(t(-1.0), t(1.0), t(1.0))  # clipped at .8, below the floor: the barrier's end
+    low = recipes.get("c-morl")(t(-1.0), t(1.0), returns=t(1.0))  # clipped at .8, below the floor: the barrier's end
     assert low.item() == approx(-math.exp(-1) + math.log(1000) / 20)
-    assert recipes.get("c-morl")(t(-1.0), t(0.0), t(1.0), eps=0.5, share=0.1).item() == approx(-math.log(0.4) / 20)
+    out = recipes.get("c-morl")(t(-1.0), t(0.0), returns=t(1.0), eps=0.5, share=0.1)
+    assert out.item() == approx(-math.log(0.4) / 20)
     for bad in ({"share": 1.0}, {"share": 0.0}):
         with pytest.raises(ValueError, match="share"):
-            recipes.get("c-morl")(x, adv, returns, **bad)
+            recipes.get("c-morl")(x, adv, returns=returns, **bad)
     with pytest.raises(ValueError, match="returns"):
-        recipes.get("c-morl")(x, adv, t(1, -1))
+        recipes.get("c-morl")(x, adv, returns=t(1, -1))
 
 
 def test_c_morl_pulls_harder_near_the_floor_and_not_in_padding() -> None:
     x = t([0.0, NAN], [math.log(0.95), 40.0]).requires_grad_()
     mask, returns = torch.tensor([[1, 0], [1, 0]]), t(2.0).requires_grad_()
-    out = recipes.get("c-morl")(x, t(0.0, 0.0), returns, mask=mask)
+    out = recipes.get("c-morl")(x, t(0.0, 0.0), returns=returns, mask=mask)
     (grad,) = torch.autograd.grad(out.sum(), x)
     assert grad[0].tolist() == approx([-1 / (20 * 0.1), 0]) and grad[1].tolist() == approx([-0.95 / (20 * 0.05), 0])
     assert out[:, 1].tolist() == [0, 0]
-    assert torch.autograd.grad(recipes.get("c-morl")(x, t(0.0, 0.0), returns, mask=mask).sum(), returns,
+    assert torch.autograd.grad(recipes.get("c-morl")(x, t(0.0, 0.0), returns=returns, mask=mask).sum(), returns,
                                allow_unused=True)[0] is None  # fmt: skip
     far = torch.tensor([50.0, -50.0], requires_grad=True)
-    assert torch.autograd.grad(recipes.get("c-morl")(far, t(1.0, 1.0), t(1.0)).sum(), far)[0].isfinite().all()
+    assert torch.autograd.grad(recipes.get("c-morl")(far, t(1.0, 1.0), returns=t(1.0)).sum(), far)[0].isfinite().all()
 
 
 def test_c_morl_starts_from_the_front() -> None:

@@ -62,11 +62,11 @@ def test_retool() -> None:
     assert dict(retool.defaults) == {"eps": 0.2}
     x = f64([1.3, 5.0], [0.9, NAN]).log().requires_grad_()
     own = torch.tensor([[True, True], [True, False]])
-    out = retool(x, f64(1.0, -1.0), own)
+    out = retool(x, f64(1.0, -1.0), mask=own)
     (grad,) = torch.autograd.grad(out.sum(), x)
     assert out.tolist() == [pytest.approx([-1.2, -1.2]), pytest.approx([0.9, 0.0])]
     assert grad.tolist() == [[0.0, 0.0], pytest.approx([0.9, 0.0])]
-    bare = retool(x.detach(), f64(1.0, -1.0), torch.tensor([[True, False], [True, False]]))
+    bare = retool(x.detach(), f64(1.0, -1.0), mask=torch.tensor([[True, False], [True, False]]))
     assert bare[0, 1] == 0  # a tool's token, whatever its ratio
 
 

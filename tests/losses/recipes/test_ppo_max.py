@@ -42,29 +42,29 @@ def test_a_reward_far_out_is_held_and_settings_count() -> None:
 
 def test_loss_by_hand() -> None:
     x = t([math.log(1.5), math.log(0.9)])
-    loss = recipes.get("ppo-max")(x, t([2.0, -1.0]), HEAD)
+    loss = recipes.get("ppo-max")(x, t([2.0, -1.0]), head=HEAD)
     # policy -2.4 (clipped) and .9; values: max(.25, (.2 - 1)**2) / 2 and max(1, .7**2) / 2
     assert loss.flatten().tolist() == pytest.approx([-2.4 + 0.32, 0.9 + 0.5])
 
 
 def test_published_settings_and_the_clip_range_of_both() -> None:
     assert dict(recipes.get("ppo-max").defaults) == {"eps": 0.2, "ptx": 0.0}
-    wide = recipes.get("ppo-max")(t([math.log(1.5), 0.0]), t([2.0, -1.0]), HEAD, eps=0.4)
+    wide = recipes.get("ppo-max")(t([math.log(1.5), 0.0]), t([2.0, -1.0]), head=HEAD, eps=0.4)
     assert wide.flatten().tolist() == pytest.approx([-2.8 + 0.18, 1.0 + 0.5])
 
 
 def test_the_pretraining_term_is_the_mean_nll() -> None:
     x, adv, text = t([0.0, 0.0]), t([0.0, 0.0]), t([-1.0, -4.0, -4.0])
-    base = recipes.get("ppo-max")(x, adv, HEAD)
-    assert torch.equal(recipes.get("ppo-max")(x, adv, HEAD, pretraining=text), base)
-    assert torch.allclose(recipes.get("ppo-max")(x, adv, HEAD, pretraining=text, ptx=0.5), base + 1.5)
+    base = recipes.get("ppo-max")(x, adv, head=HEAD)
+    assert torch.equal(recipes.get("ppo-max")(x, adv, head=HEAD, pretraining=text), base)
+    assert torch.allclose(recipes.get("ppo-max")(x, adv, head=HEAD, pretraining=text, ptx=0.5), base + 1.5)
 
 
 def test_masked_tokens_neither_leak_nor_learn() -> None:
     mask = torch.tensor([[1, 0]])
     x, values = t([0.1, math.nan]).requires_grad_(), t([0.5, math.inf]).requires_grad_()
     head = ValueHead(values, t([0.4, math.nan]), t([1.0, math.inf]))
-    loss = recipes.get("ppo-max")(x, t([1.0, math.nan]), head, mask=mask, pretraining=t([-1.0]), ptx=1.0)
+    loss = recipes.get("ppo-max")(x, t([1.0, math.nan]), head=head, mask=mask, pretraining=t([-1.0]), ptx=1.0)
     grads = torch.autograd.grad(loss.sum(), (x, values))
     assert loss[0, 1] == 0 and torch.isfinite(loss).all()
     assert all(g[0, 1] == 0 and g[0, 0] < 0 for g in grads)
@@ -73,7 +73,7 @@ def test_masked_tokens_neither_leak_nor_learn() -> None:
 def test_only_policy_values_and_text_learn() -> None:
     inputs = [x.requires_grad_() for x in (t([0.1]), t([1.0]), t([0.5]), t([0.4]), t([1.0]), t([-2.0]))]
     x, adv, *head, text = inputs
-    loss = recipes.get("ppo-max")(x, adv, ValueHead(*head), pretraining=text, ptx=0.5)
+    loss = recipes.get("ppo-max")(x, adv, head=ValueHead(*head), pretraining=text, ptx=0.5)
     grads = torch.autograd.grad(loss.sum(), inputs, allow_unused=True)
     assert [g is not None for g in grads] == [True, False, True, False, False, True]
     assert grads[-1].item() == -0.5

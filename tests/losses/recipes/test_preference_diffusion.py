@@ -170,3 +170,75 @@ def test_mapo_refuses_errors_that_do_not_pair() -> None:
         recipes.get("mapo")(t(0.1, 0.2), t(0.1))
     with pytest.raises(ValueError, match="error_w must be of a floating"):
         recipes.get("mapo")(torch.tensor([1]), t(0.1))
+
+
+NOISE = torch.tensor([[0.5, -1.0], [0.3, 0.8]], dtype=torch.float64)
+MOVED_W = torch.tensor([[0.2, -0.1], [0.3, 0.1]], dtype=torch.float64)
+MOVED_L = torch.tensor([[-0.4, 0.2], [0.1, -0.3]], dtype=torch.float64)
+REF_ERROR_W = torch.tensor([[0.3, 0.0], [0.1, 0.2]], dtype=torch.float64)
+REF_ERROR_L = torch.tensor([[-0.2, 0.3], [0.2, -0.2]], dtype=torch.float64)
+KTO_LABELS = torch.tensor([True, False, True, False])
+KTO_ERRORS = torch.tensor([2e-4, -1e-4, 5e-5, 3e-4], dtype=torch.float64)  # m_ref - m, twice the log-ratio
+# name: losses, gradient; jacklishufan/diffusion-kto train_kto_sd_v1.5.py, beta 1000, weights 1.5 and .8, whose losses
+# have the constant w besides; AIDC-AI/Diffusion-SDPO train.py, beta 3
+RELEASED = {
+    "diffusion-kto": (
+        [0.71720842, 0.35765921, 0.77342987, 0.43739053], [-374.28314148, 197.75907477, -374.63402735, 198.25243907],
+    ),
+    "diffusion-kto-loss-averse": (
+        [0.97553086, 0.47402492, 1.08732807, 0.63302825], [-717.20841904, 357.65921482, -773.42987358, 437.39052811],
+    ),
+    "diffusion-kto-risk-seeking": (
+        [-1.10678086, -0.6440249, -0.99357807, -0.48302823], [-782.79158096, 442.3407971, -726.57012642, 362.60948382],
+    ),
+    "dspo": (
+        [0.06006464, 0.03167898],
+        [-0.14193955, -0.02355187, 0.01046553, -0.12718371, 0.01741379, -0.0087069, -0.00290705, 0.00872115],
+    ),
+    "dspo-sdxl": (
+        [0.00229812, 0.00639141],
+        [-0.0222633, -0.02334009, 0.05397506, -0.02461771, 0.00143572, -0.00071786, -0.00094793, 0.00284378],
+    ),
+}  # fmt: skip
+
+
+def dspo_of(name: str, **settings: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses on two pairs, and the gradient with respect to the predictions of winners, then losers."""
+    value_w, value_l = ((NOISE + moved).requires_grad_() for moved in (MOVED_W, MOVED_L))
+    error = lambda x: ((x - NOISE) ** 2).mean(1)  # noqa: E731
+    r_w = (error(NOISE + REF_ERROR_W) - error(value_w)) / 2
+    r_l = (error(NOISE + REF_ERROR_L) - error(value_l)) / 2
+    more = (NOISE,) if name == "dspo" else ()
+    loss = recipes.get(name)(r_w, r_l, value_w, NOISE + REF_ERROR_W, *more, **settings)
+    return loss, torch.cat(torch.autograd.grad(loss.sum(), [value_w, value_l]))
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_released_values(name: str) -> None:
+    losses, gradient = RELEASED[name]
+    if name.startswith("dspo"):
+        loss, grad = dspo_of(name, beta=3.0, **({"threshold": 0.005} if name == "dspo-sdxl" else {}))
+    else:
+        errors = KTO_ERRORS.clone().requires_grad_()
+        loss = recipes.get(name)(errors / 2, KTO_LABELS, beta=2000.0, weight_d=1.5, weight_u=0.8)
+        (grad,) = torch.autograd.grad(loss.sum(), errors)
+    assert loss.tolist() == pytest.approx(losses, abs=1e-7)
+    assert grad.flatten().tolist() == pytest.approx(gradient, rel=1e-6, abs=1e-7)
+
+
+def test_dspo_for_sdxl_drops_the_shift_while_it_is_small() -> None:
+    """AIDC-AI/Diffusion-SDPO train.py, threshold .1: only (1 - sigmoid(z))**2 remains."""
+    loss, grad = dspo_of("dspo-sdxl", beta=3.0)
+    assert loss.tolist() == pytest.approx([0.2298116, 0.2556564], abs=1e-7)
+    expected = [0.07178579, -0.03589289, 0.11375117, 0.03791706, 0.14357157, -0.07178579, -0.03791706, 0.11375117]
+    assert grad.flatten().tolist() == pytest.approx(expected, abs=1e-7)
+
+
+def test_dspo_at_the_reference_is_fine_tuning_on_the_preferred_image() -> None:
+    value, zero = (NOISE + MOVED_W).requires_grad_(), torch.zeros(2, dtype=torch.float64)
+    loss = recipes.get("dspo")(zero, zero, value, value.detach(), NOISE, beta=0.0 + 1e-9)
+    assert torch.allclose(loss, (MOVED_W**2).mean(1), atol=1e-8)
+    assert dict(recipes.get("dspo").defaults) == {"beta": 1e-3}
+    assert dict(recipes.get("dspo-sdxl").defaults) == {"beta": 1e-3, "threshold": 0.1}
+    with pytest.raises(ValueError, match="value_ref_w"):
+        recipes.get("dspo")(zero, zero, value, value[:1], NOISE)

@@ -163,3 +163,13 @@ def test_one_loss_per_pair_finite_far_out(name: str) -> None:
     loss = recipes.get(name)(*rows, **settings)
     (grad,) = torch.autograd.grad(loss.sum(), rows[0])
     assert loss.shape == (4,) and torch.isfinite(loss).all() and torch.isfinite(grad).all() and grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["bradley-terry"])
+def test_released_values(name: str) -> None:
+    """TRL 1.16.0 trl/trainer/reward_trainer.py with a margin and center_rewards_coefficient .01."""
+    from tests.losses.released import R_L, R_W, f64
+
+    loss = recipes.get(name)(R_W, R_L, margin=f64(0.2, 0.0, 0.5), center=0.01)
+    assert loss.tolist() == pytest.approx([0.20631328, 1.31366169, 0.85595524], abs=1e-8)
+    assert dict(recipes.get(name).defaults) == {}

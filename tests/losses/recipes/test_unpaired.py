@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffalign.losses import recipes
+from diffalign.losses import log_ratio, recipes
 from diffalign.losses.common import empty_moments
 
 F64 = torch.float64
@@ -46,11 +46,11 @@ def test_vpd() -> None:
     vpd = recipes.get("vpd")
     teacher, student = vector(-1, -3, -0.5, -2).requires_grad_(), vector(-2, -2.5, -1.5, -2.2).requires_grad_()
     good = torch.tensor([True, True, False, False])
-    loss, shift = vpd(teacher, student, good, None)
+    loss, shift = vpd(log_ratio(teacher, student), good, None)
     expected = [0.6648104048886941, 0.740466330728272, 0.7223104048886941, 0.6819604604751515]
     assert loss.tolist() == pytest.approx(expected, abs=1e-12)
     assert shift.item() == pytest.approx(0.0425, abs=1e-12)
-    loss, shift = vpd(teacher, student, good, torch.tensor(0.3, dtype=F64))
+    loss, shift = vpd(log_ratio(teacher, student), good, torch.tensor(0.3, dtype=F64))
     expected = [0.7840627714260456, 0.8683572657403328, 0.6098127714260457, 0.5740808925128474]
     assert loss.tolist() == pytest.approx(expected, abs=1e-12)
     assert shift.item() == pytest.approx(0.27425, abs=1e-12) and not shift.requires_grad
@@ -111,11 +111,11 @@ def test_dapo_direct() -> None:
 
 def test_bad_settings_and_shapes_are_refused() -> None:
     x, liked = torch.zeros(2), torch.tensor([True, False])
-    for name, args in (("bco", (x, liked, empty_moments())), ("vpd", (x, x, liked, None))):
+    for name, args in (("bco", (x, liked, empty_moments())), ("vpd", (x, liked, None))):
         with pytest.raises(ValueError, match="beta"):
             recipes.get(name)(*args, beta=-1.0)
     with pytest.raises(ValueError, match="rate"):
-        recipes.get("vpd")(x, x, liked, None, rate=1.5)
+        recipes.get("vpd")(x, liked, None, rate=1.5)
     with pytest.raises(ValueError, match="alpha"):
         recipes.get("pmpo")(x, liked, x, alpha=1.2)
     with pytest.raises(ValueError, match="kl_coef"):
@@ -126,3 +126,29 @@ def test_bad_settings_and_shapes_are_refused() -> None:
         recipes.get("dapo-direct")(torch.zeros(1, 2), torch.zeros(1, 2))
     with pytest.raises(ValueError, match="beta"):
         recipes.get("dapo-direct")(torch.zeros(1, 2), torch.zeros(1, 3), beta=0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("kto", [0.6420058, 0.82103643, 0.74250025, 0.35617661, 0.42197784, 0.39200107]),
+        ("apo-zero-unpaired", [0.61643935, 0.79494608, 0.71627276, 0.37005612, 0.43590311, 0.40599955]),
+    ],
+    ids=["kto", "apo-zero-unpaired"],
+)
+def test_released_values(name: str, expected: list[float]) -> None:
+    """TRL 1.16.0 trl/trainer/kto_trainer.py, beta .3, weights 1.5 and .8."""
+    r = vector(1.2, -0.4, 0.3, -0.5, 0.6, 0.1)
+    desirable = torch.tensor([True, True, True, False, False, False])
+    kl = (vector(0.5, -0.1, 0.3).requires_grad_(),) if name == "kto" else ()
+    loss = recipes.get(name)(r, desirable, *kl, beta=0.3, weight_d=1.5, weight_u=0.8)
+    assert loss.tolist() == pytest.approx(expected, abs=1e-8) and not loss.requires_grad
+    assert dict(recipes.get(name).defaults) == {"beta": 0.1}
+    with pytest.raises(ValueError, match="beta"):
+        recipes.get(name)(r, desirable, *kl, beta=0.0)
+
+
+def test_ktos_shift_is_never_negative() -> None:
+    r, good = vector(1.0), torch.tensor([True])
+    negative = recipes.get("kto")(r, good, vector(-3.0, 1.0))
+    assert torch.equal(negative, recipes.get("apo-zero-unpaired")(r, good))
