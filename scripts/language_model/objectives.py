@@ -7,19 +7,26 @@ import imitations
 import pairs
 import pairs_in_context
 import policies
+import released
 from batch import Objective
 from loop import Result, train_policy, train_preference
 
 from diffalign.naming import nearest
 
-PREFERENCE: dict[str, Objective] = {**pairs.OBJECTIVES, **pairs_in_context.OBJECTIVES, **groups.OBJECTIVES}
-POLICY: dict[str, Objective] = {**policies.OBJECTIVES, **imitations.OBJECTIVES}
+PREFERENCE: dict[str, Objective] = {
+    **pairs.OBJECTIVES,
+    **pairs_in_context.OBJECTIVES,
+    **groups.OBJECTIVES,
+    **released.PREFERENCE,
+}
+POLICY: dict[str, Objective] = {**policies.OBJECTIVES, **imitations.OBJECTIVES, **released.POLICY}
 
 NOT_HERE = {
     "props": "a proposal policy, which learns to draw what the data lack: no reward rises",
     "tspo": "learns which frames or time steps to use",
     "sgrpo-supergroup": "shapes rewards; any policy objective takes them",
     "riskpo": "shapes advantages; any policy objective takes them",
+    "dft": "weighs words by their probability, which are all alike here: too slow for so few steps",
     "cdr": "a reward",
     "sr-ppo": "a reward",
 }

@@ -31,14 +31,19 @@ PARTS = {
     "rank_pairs": {"ordered_pairs", "rank", "dcg_weight"},
     "unpaired": {"kto_shift", "class_mean_shift", "density_ratio"},
     "regression": set(),
-    "policy": {"target_ratio"},
+    "policy": set(),
+    "policy_soft": {"target_ratio"},
+    "policy_sequence": set(),
+    "policy_divergence": set(),
+    "policy_covariance": set(),
     "policy_off": {"halfway_gap", "focal_factor"},
     "policy_pairs": {"reward_gap"},
     "discriminative": {"positive_weights"},
 }
 RECIPES = {
-    "preference", "preference_steps", "preference_square", "listwise", "unpaired", "implicit_reward", "policy",
-    "policy_off", "bundles", "ppo_max",
+    "preference", "preference_steps", "preference_square", "preference_links", "preference_tokens", "madpo", "gpm",
+    "listwise", "unpaired", "implicit_reward", "policy", "policy_off", "oreal", "copo", "nash_md", "tspo", "bundles",
+    "ppo_max", "sft",
 }  # fmt: skip
 
 
@@ -90,7 +95,8 @@ def test_no_function_is_forgotten(cli: ModuleType, file: str) -> None:
 
 
 def test_no_recipe_is_forgotten(cli: ModuleType) -> None:
-    ids = {id for id in recipes.names() if recipes.get(id).function.__module__.rsplit(".", 1)[1] in RECIPES}
+    package = recipes.__name__
+    ids = {id for id in recipes.names() if recipes.get(id).function.__module__ in {f"{package}.{m}" for m in RECIPES}}
     assert ids - set(cli.names()) == set(cli.NOT_HERE)
     assert {name for name in cli.names() if "." not in name} <= set(recipes.names())
 
