@@ -15,17 +15,11 @@ if __name__ == "rewards":
 from diffalign.rewards.base import FunctionReward, Reward, ScoringFailure
 from diffalign.rewards.combination import Combination, Combined
 from diffalign.rewards.contract import check_contract
+from diffalign.rewards.groups import GroupReward, broadcast, leave_one_out
 from diffalign.rewards.guard import GuardedReward
+from diffalign.rewards.pairs import AnchoredReward, PairwiseJudge, PairwiseReward
 from diffalign.rewards.preparation import check_names, prepare
 from diffalign.rewards.registry import Entry, as_reward, entries, get, listed, names
-from diffalign.rewards.scopes import (
-    AnchoredReward,
-    GroupReward,
-    PairwiseJudge,
-    PairwiseReward,
-    broadcast,
-    leave_one_out,
-)
 from diffalign.rewards.scorer import Pending, Scorer
 from diffalign.rewards.scoring import count_failures, score
 from diffalign.rewards.wrapped import moved

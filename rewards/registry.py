@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, get_type_hints
 from diffalign.naming import nearest
 from diffalign.rewards.base import FunctionReward, Reward, check_reward
 from diffalign.rewards.files import load_function
-from diffalign.rewards.scopes import PairwiseReward
+from diffalign.rewards.pairs import PairwiseReward
 from diffalign.rewards.wrapped import LowerIsBetter
 
 GROUP = "diffalign.rewards"

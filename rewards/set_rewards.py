@@ -19,7 +19,7 @@ from diffalign.rewards.base import Metadata
 from diffalign.rewards.contract import check_contract
 from diffalign.rewards.features import encoder
 from diffalign.rewards.functions.sets import Statistics, frechet_distance, statistics, vendi_score
-from diffalign.rewards.scopes import Credit, GroupReward, SetValue, broadcast, leave_one_out
+from diffalign.rewards.groups import Credit, GroupReward, SetValue, broadcast, leave_one_out
 from diffalign.rewards.weights import MissingWeights, read
 
 DINO = "facebook/dinov2-small"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffalign.rewards.base import Metadata
-from diffalign.rewards.scopes import AnchoredReward, PairwiseReward
+from diffalign.rewards.pairs import AnchoredReward, PairwiseReward
 from diffalign.rewards.vlm.local import LocalVLM
 from diffalign.rewards.vlm.logit import check_question, fill, short_name, yes_readout
 

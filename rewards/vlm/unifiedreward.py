@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffalign.rewards.scopes import PairwiseReward
+from diffalign.rewards.pairs import PairwiseReward
 from diffalign.rewards.vlm.chat import URL_ENV
 from diffalign.rewards.vlm.parsers import choice, number
 from diffalign.rewards.vlm.remote import RemoteJudge, RemoteVLM

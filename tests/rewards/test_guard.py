@@ -14,9 +14,9 @@ import torch
 
 from diffalign.rewards import ScoringFailure, check_contract, get, process, score
 from diffalign.rewards.cache import ScoreCache
+from diffalign.rewards.groups import GroupReward
 from diffalign.rewards.guard import GuardedReward, GuardOptions, read_options
 from diffalign.rewards.preparation import check_names, prepare
-from diffalign.rewards.scopes import GroupReward
 
 PROMPTS, RECORDS = ["a", "b", "c", "d"], [{}, {}, {}, {}]
 

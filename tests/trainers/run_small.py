@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from diffalign.rewards.scopes import GroupReward
+from diffalign.rewards import GroupReward
 from diffalign.trainers import BaseTrainer, checkpoints, evaluation
 from tests.trainers.small_runs import redness, small_trainer, snapshot
 

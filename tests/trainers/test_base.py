@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from diffalign.models import trainable_state
+from diffalign.rewards import GroupReward
 from diffalign.rewards.base import ScoringFailure
-from diffalign.rewards.scopes import GroupReward
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
 from tests.trainers.small_runs import DDPO, distance, disturb, events, gap, gradient, redness, same, snapshot
 

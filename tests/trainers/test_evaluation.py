@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from diffalign.models import adapt
-from diffalign.rewards import get
+from diffalign.rewards import PairwiseReward, get
 from diffalign.rewards.base import FunctionReward
-from diffalign.rewards.scopes import PairwiseReward
 from diffalign.trainers import evaluation
 from diffalign.trainers.evaluation import evaluate_policy
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
