@@ -5,20 +5,32 @@ from __future__ import annotations
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from diffalign.models.images import Images
 from diffalign.models.meter import Meter
-from diffalign.models.prompt_cache import PromptCache, Row, stacked
-from diffalign.sampling import Cond, Dynamics, Policy, Schedule, dpmpp2m, from_scheduler, ode, readable, unmatched
+from diffalign.models.text import TextEncoding
+from diffalign.sampling import (
+    Cond,
+    Dynamics,
+    Policy,
+    Schedule,
+    dpmpp2m,
+    from_scheduler,
+    ode,
+    readable,
+    training_schedule,
+    unmatched,
+)
 from diffalign.sampling import own_dynamics as dynamics_of
 
 
-class Adapter(Policy, ABC):
+class Adapter(TextEncoding, Images, Policy, ABC):
     """A `sampling.Policy` over one diffusers pipeline.
 
     A family is one file of this package: a subclass that names its pipeline classes and writes `_encode_one` and
@@ -55,14 +67,10 @@ class Adapter(Policy, ABC):
     """Dtype in which the pipeline keeps its latents, where that is not the denoiser's."""
     patch: ClassVar[int] = 2
     """Latent pixels per side of a token: sizes are multiples of VAE factor x patch."""
-    vae_shift: ClassVar[bool] = True
-    """The pipeline adds the VAE's shift_factor before decoding; some never do, whatever the VAE's config says."""
     text_encoder_names: ClassVar[tuple[str, ...]] = ("text_encoder",)
     """Text encoders that the family cannot do without."""
     checkpointing: ClassVar[bool] = True
     """The denoiser computes the same function with diffusers' gradient checkpointing on."""
-    video: ClassVar[bool] = False
-    """Images have a frame axis."""
 
     def __init__(
         self,
@@ -97,19 +105,9 @@ class Adapter(Policy, ABC):
         self.prediction = self.schedule(2).prediction
         self.meter = Meter()
         self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
-        self._encoded = PromptCache()
-        self._released = False
+        self.forget_prompts()
 
     # --- what a family writes ----------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def _encode_one(self, prompt: str, negative: bool) -> Row:
-        """Named tensors of one row each, from the pipeline's own `encode_prompt`.
-
-        Args:
-            prompt: the text.
-            negative: it is a negative prompt.
-        """
 
     @abstractmethod
     def _forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
@@ -125,28 +123,15 @@ class Adapter(Policy, ABC):
 
     def _default_size(self) -> tuple[int, int]:
         """(height, width) in pixels of a call without a size."""
+        call = self._call_default("height"), self._call_default("width")
+        if call[0] and call[1]:
+            return call
         size = getattr(self.pipeline, "default_sample_size", None) or self.denoiser.config.sample_size
         height, width = (size, size) if isinstance(size, int) else tuple(size)
         return height * self.vae_factor, width * self.vae_factor
 
     def _set_timesteps(self, scheduler: Any, num_inference_steps: int) -> None:
         scheduler.set_timesteps(num_inference_steps)
-
-    def _denormalised(self, latents: Tensor) -> Tensor:
-        """What the VAE decodes."""
-        return latents / self.pipeline.vae.config.scaling_factor + self._shift
-
-    def _normalised(self, latents: Tensor) -> Tensor:
-        """The inverse of `_denormalised`."""
-        return (latents - self._shift) * self.pipeline.vae.config.scaling_factor
-
-    def _image(self, decoded: Tensor) -> Tensor:
-        """(B, 3, H, W), or (B, F, 3, H, W) for video, from the VAE's output."""
-        return decoded
-
-    def _pixels(self, images: Tensor) -> Tensor:
-        """The inverse of `_image`: what the VAE encodes."""
-        return images
 
     def call_arguments(self, scale: float = 1.0, negative_prompt: str = "") -> dict[str, Any]:
         """Arguments with which a plain call of the pipeline is this policy, beside prompt, steps and generator.
@@ -155,7 +140,7 @@ class Adapter(Policy, ABC):
             scale: guidance scale w of ``uncond + w (cond - uncond)``.
             negative_prompt: text of the unconditional branch.
         """
-        found: dict[str, Any] = {"guidance_scale": scale if self._guides else self.embedded_guidance}
+        found: dict[str, Any] = {"guidance_scale": scale if self._guides else self.embedded_guidance or 1.0}
         if negative_prompt and self.needs_negative(scale):
             found["negative_prompt"] = negative_prompt
         return found | self._size_arguments() | self._length_arguments()
@@ -177,19 +162,13 @@ class Adapter(Policy, ABC):
         self.denoiser.to(dtype)
         self.compute_dtype = dtype
 
-    @property
-    def vae_factor(self) -> int:
-        """Image pixels per side of a latent pixel."""
-        return int(self.pipeline.vae_scale_factor)
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """(3, height, width) of a decoded image, (F, 3, height, width) of a video."""
-        return (self.frames, 3, self.height, self.width) if self.video else (3, self.height, self.width)
-
     def schedule(self, num_inference_steps: int) -> Schedule:
         """The levels of the pipeline's scheduler with this many steps (shift and mu applied)."""
         return from_scheduler(self._scheduler(num_inference_steps))
+
+    def training_schedule(self) -> Schedule:
+        """Every level the model was trained at, noise first: what offline methods draw their levels from."""
+        return training_schedule(self.scheduler)
 
     def own_dynamics(self, num_inference_steps: int) -> Dynamics:
         """The steps of a plain call of the pipeline, or the closest table where there is none (see the warning)."""
@@ -198,85 +177,12 @@ class Adapter(Policy, ABC):
         closest = dpmpp2m if "Multistep" in type(scheduler).__name__ else ode
         return dynamics_of(scheduler, schedule, self._call_default("eta")) or closest(schedule)
 
-    def encode(self, prompts: Sequence[str], *, negative: bool = False) -> Cond:
-        """Encoded prompts, one row each.
-
-        Each prompt goes through the text encoders alone and once, so that its row does not depend on its companions;
-        rows of unequal length are padded at the end.
-        """
-        keys = [(prompt, negative) for prompt in prompts]
-        missing = [key for key in dict.fromkeys(keys) if key not in self._encoded]
-        with self.text_encoders_at_work() if missing else nullcontext():
-            for key in missing:
-                self._encoded.put(key, self._encoded_alone(*key))
-        rows = stacked([self._encoded[key] for key in keys])
-        self._encoded.trim()
-        return {name: value.to(self.device) for name, value in rows.items()}
-
-    def cache_prompts(self, prompts: Sequence[str], *, negative: bool = False) -> None:
-        """Encode prompts ahead, until the cache is full; nothing stays on the device."""
-        with self.text_encoders_at_work():
-            for key in ((prompt, negative) for prompt in prompts):
-                if self._encoded.full:
-                    return
-                if key not in self._encoded:
-                    self._encoded.put(key, self._encoded_alone(*key))
-
-    def forget_prompts(self) -> None:
-        """Drop every kept encoding: the text encoders have changed."""
-        self._encoded = PromptCache()
-
-    def text_encoders(self) -> dict[str, nn.Module]:
-        """The pipeline's text encoders by name."""
-        parts = self.pipeline.components.items()
-        return {name: m for name, m in parts if isinstance(m, nn.Module) and name.startswith("text_encoder")}
-
-    def release_text_encoders(self) -> None:
-        """Move the text encoders to the CPU; from now on they come back only while a new prompt is encoded."""
-        self._released = True
-        for module in self.text_encoders().values():
-            module.to("cpu")
-
     def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
         """One branch of the denoiser: x (B, *latent_shape), t (B,), cond with B rows -> (B, *latent_shape)."""
         cast = {k: v.to(self.compute_dtype) if v.is_floating_point() else v for k, v in cond.items()}
         with self.autocast():
             output = self._forward(x.to(self.compute_dtype), t, cast)
         return self.meter.watch(output)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """(B, *latent_shape) latents -> (B, *image_shape) in [0, 1], differentiable."""
-        vae = self.pipeline.vae
-        decoded = vae.decode(self._denormalised(latents.to(vae.dtype)), return_dict=False)[0]
-        return (self._image(decoded).float() / 2 + 0.5).clamp(0, 1)
-
-    @torch.no_grad()
-    def encode_images(
-        self, images: Tensor, *, sample: bool = False, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Clean latents of images, for offline data.
-
-        Args:
-            images: (B, *image_shape) in [0, 1].
-            sample: draw from the VAE's posterior, as training scripts do; else its mode, which is deterministic.
-            generator: of the draw.
-
-        Returns:
-            (B, *latent_shape) in the storage dtype.
-
-        Raises:
-            ValueError: images of another size.
-        """
-        if tuple(images.shape[1:]) != self.image_shape:
-            raise ValueError(f"images have the shape {tuple(images.shape[1:])}, the policy draws {self.image_shape}")
-        vae = self.pipeline.vae
-        encoded = vae.encode(self._pixels(images.to(self.device, vae.dtype) * 2 - 1))
-        if hasattr(encoded, "latent_dist"):
-            posterior = encoded.latent_dist
-            latents = posterior.sample(generator) if sample else posterior.mode()
-        else:
-            latents = encoded.latent  # AutoencoderDC is deterministic
-        return self._normalised(latents).to(self.dtype)
 
     def needs_negative(self, scale: float) -> bool:
         """True above 1, as in diffusers.
@@ -296,10 +202,6 @@ class Adapter(Policy, ABC):
         return torch.full((len(x),), float(self.embedded_guidance or 0), dtype=torch.float32, device=x.device)
 
     # --- pieces ------------------------------------------------------------------------------------------------------
-
-    @property
-    def _shift(self) -> float:
-        return float(self.pipeline.vae.config.get("shift_factor") or 0.0) if self.vae_shift else 0.0
 
     @property
     def _embeds_guidance(self) -> bool:
@@ -342,23 +244,6 @@ class Adapter(Policy, ABC):
                 stacklevel=4,
             )
 
-    def _encoded_alone(self, prompt: str, negative: bool) -> Row:
-        with torch.no_grad():
-            return self._encode_one(prompt, negative)
-
-    @contextmanager
-    def text_encoders_at_work(self) -> Iterator[None]:
-        """Text encoders that were released are on the device inside."""
-        if not self._released:
-            yield
-            return
-        for module in self.text_encoders().values():
-            module.to(self.device)
-        try:
-            yield
-        finally:
-            self.release_text_encoders()
-
     def _check_pipeline(self) -> None:
         missing = [name for name in self.text_encoder_names if getattr(self.pipeline, name, None) is None]
         if missing:
@@ -380,7 +265,12 @@ class Adapter(Policy, ABC):
 
     def _checked_guidance(self, value: float | None) -> float | None:
         if self._embeds_guidance:
-            return float(self._call_default("guidance_scale") if value is None else value)
+            own = self._call_default("guidance_scale")
+            if value is None and own is None:
+                raise ValueError(
+                    "this denoiser takes guidance as an input and its pipeline has no default: give embedded_guidance"
+                )
+            return float(own if value is None else value)
         if value is not None:
             raise ValueError(
                 f"embedded_guidance = {value}, but this denoiser takes no guidance as an input: leave it out, and use "

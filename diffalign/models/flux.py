@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from diffalign.models.adapter import Adapter
-from diffalign.models.layout import grid_ids, linear_sigmas, pack, unpack
-from diffalign.sampling import Cond, shift_mu
+from diffalign.models.layout import grid_ids, pack, unpack
+from diffalign.models.packed import TrueGuidance
+from diffalign.sampling import Cond
 
 
-class FluxAdapter(Adapter):
+class FluxAdapter(TrueGuidance):
     """A flow transformer over packed latents, with CLIP's pooled vector and T5.
 
     dev takes guidance as an input (`embedded_guidance`, the pipeline's `guidance_scale`). The guidance scale here is
@@ -28,22 +26,6 @@ class FluxAdapter(Adapter):
         attention = "to_k to_q to_v to_out.0 add_k_proj add_q_proj add_v_proj to_add_out".split()
         forward = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
         return (*(f"attn.{name}" for name in attention), *forward)
-
-    @property
-    def _guides(self) -> bool:
-        return True
-
-    @property
-    def _tokens(self) -> int:
-        return self.latent_shape[1] * self.latent_shape[2] // 4
-
-    def _latent_shape(self) -> tuple[int, ...]:
-        size = self.height // self.vae_factor, self.width // self.vae_factor
-        return (self.denoiser.config.in_channels // 4, *size)
-
-    def _set_timesteps(self, scheduler: Any, num_inference_steps: int) -> None:
-        sigmas = linear_sigmas(num_inference_steps)
-        scheduler.set_timesteps(sigmas=sigmas, mu=shift_mu(self._tokens, scheduler.config))
 
     def _encode_one(self, prompt: str, negative: bool) -> dict[str, Tensor]:
         embeds, pooled, _ = self.pipeline.encode_prompt(
@@ -65,10 +47,3 @@ class FluxAdapter(Adapter):
             return_dict=False,
         )[0]
         return unpack(output, self.latent_shape)
-
-    def call_arguments(self, scale: float = 1.0, negative_prompt: str = "") -> dict[str, Any]:
-        """See `Adapter`; true guidance is on only with a negative prompt."""
-        found: dict[str, Any] = {"guidance_scale": self.embedded_guidance} if self._embeds_guidance else {}
-        if self.needs_negative(scale):
-            found |= {"true_cfg_scale": scale, "negative_prompt": negative_prompt}
-        return found | self._size_arguments() | self._length_arguments()

@@ -6,9 +6,7 @@ not (HunyuanImage); the rest have plain peft (PixArt). Diffusers and peft load t
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,16 +16,13 @@ from torch import Tensor, nn
 
 from diffalign.models.adapter import Adapter
 from diffalign.models.files import finish_files
-from diffalign.naming import nearest
+from diffalign.models.lora_fit import by_part, check_fit, check_targets, layers_of
 
 NAME = "default"
 """Of the adapter, in peft's sense, that is trained."""
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 PEFT_WEIGHTS = "adapter_model.safetensors"
-
-_SUFFIX = re.compile(r"(\.lora_|\.lora\.|\.lokr_|\.alpha$|\.dora_scale$).*")
-"""What follows the module's name in the key of a LoRA file."""
 
 
 def add_lora(
@@ -57,7 +52,7 @@ def add_lora(
     if has_lora(adapter):
         raise ValueError("the denoiser carries a LoRA already; fuse it first, or continue it with lora_path")
     names = list(targets or adapter.lora_targets)
-    _check_targets(adapter.denoiser, names)
+    check_targets(adapter.denoiser, names)
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, init_lora_weights="gaussian"
     )
@@ -112,7 +107,7 @@ def load_lora(adapter: Adapter, path: str | Path, *, trainable: bool = True) -> 
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(error).__name__)
         raise ValueError(f"the LoRA {source} does not fit this model: {reason}") from error
-    _check_fit(adapter, source, in_file)
+    check_fit(adapter, source, in_file)
     for part in _parts(adapter):
         _train_only(getattr(adapter.pipeline, part), trainable=trainable and part == adapter.denoiser_name)
         getattr(adapter.pipeline, part).eval()  # peft turns its dropout on
@@ -152,7 +147,7 @@ def _load(adapter: Adapter, source: Path) -> dict[str, set[str]]:
         found = type(pipeline).lora_state_dict(str(source))
         state = found[0] if isinstance(found, tuple) else found
         pipeline.load_lora_weights(str(source), adapter_name=NAME)
-        return _by_part(state)
+        return by_part(state)
     if hasattr(denoiser, "load_lora_adapter"):
         from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 
@@ -161,55 +156,9 @@ def _load(adapter: Adapter, source: Path) -> dict[str, set[str]]:
         denoiser.load_lora_adapter(
             str(folder), prefix=None, adapter_name=NAME, weight_name=weights, use_safetensors=True
         )
-        return {part: _layers(_read(folder / weights))}
+        return {part: layers_of(_read(folder / weights))}
     state = _load_with_peft(denoiser, source if source.is_dir() else source.parent)
-    return {part: _layers(state)}
-
-
-def _check_fit(adapter: Adapter, source: Path, in_file: dict[str, set[str]]) -> None:
-    """Every layer of the file is on the model, and every layer on the model was in the file."""
-    for part in [adapter.denoiser_name, *sorted(set(in_file) - {adapter.denoiser_name})]:
-        model = getattr(adapter.pipeline, part, None)
-        difference = _difference(part, model, in_file)
-        if difference:
-            if hasattr(adapter.pipeline, "unload_lora_weights"):
-                adapter.pipeline.unload_lora_weights()
-            raise ValueError(f"the LoRA {source} does not fit this model: {difference}")
-    weights = [p for name, p in adapter.denoiser.named_parameters() if "lora_B" in name]
-    if not any(bool(p.any()) for p in weights):
-        warnings.warn(f"the LoRA {source} is a fresh one: its B is zero, so it changes nothing", stacklevel=3)
-
-
-def _difference(part: str, model: Any, in_file: dict[str, set[str]]) -> str | None:
-    """The first layer that is in the file or on a part of the model, and not on the other."""
-    if model is None:
-        return f"it has layers of {part}, which this pipeline has not"
-    name, given, on_model = f"{part} ({type(model).__name__})", in_file.get(part, set()), _carrying(model)
-    if not given:
-        first = next((f"{other}.{min(layers)}" for other, layers in sorted(in_file.items()) if layers), "none")
-        return f"it has no layers of {name}; its first is {first}"
-    extra, missing = sorted(given - on_model), sorted(on_model - given)
-    if extra:
-        return f"{len(extra)} of its layers are not in {name}; the first is {extra[0]}"
-    return f"{len(missing)} layers of {name} are not in it; the first is {missing[0]}" if missing else None
-
-
-def _by_part(state: Iterable[str]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for key in state:
-        part, _, rest = key.partition(".")
-        found.setdefault(part, set()).update(_layers([rest]))
-    return found
-
-
-def _layers(keys: Iterable[str]) -> set[str]:
-    """Names of the modules that keys of a LoRA file belong to; CLIP's wrapper has come and gone with the versions."""
-    return {_SUFFIX.sub("", key).replace("text_model.", "") for key in keys if _SUFFIX.search(key)}
-
-
-def _carrying(model: Any) -> set[str]:
-    """Names of the modules that carry a LoRA."""
-    return set() if model is None else _layers(name for name, _ in model.named_parameters())
+    return {part: layers_of(state)}
 
 
 @contextmanager
@@ -277,20 +226,6 @@ def _load_with_peft(denoiser: Any, folder: Path) -> dict[str, Tensor]:
     state = {name.removeprefix("base_model.model."): value for name, value in _read(folder / PEFT_WEIGHTS).items()}
     set_peft_model_state_dict(denoiser, state, adapter_name=NAME)
     return state
-
-
-def _check_targets(denoiser: nn.Module, targets: Sequence[str]) -> None:
-    """Every target is a module's name or the end of one.
-
-    Raises:
-        ValueError: those that match nothing, each with the nearest name.
-    """
-    names = [name for name, _ in denoiser.named_modules() if name]
-    ends = {".".join(name.split(".")[-depth:]) for name in names for depth in (1, 2, 3)}
-    lost = [target for target in targets if not any(n == target or n.endswith(f".{target}") for n in names)]
-    if lost:
-        hints = ", ".join(f"{target!r}{nearest(target, ends).replace('; did', ' (did')}" for target in lost)
-        raise ValueError(f"lora_target_modules that match no module of {type(denoiser).__name__}: {hints}")
 
 
 def _plain(metadata: dict[str, object]) -> dict[str, object]:

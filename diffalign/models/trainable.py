@@ -65,7 +65,7 @@ class Reference:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """The reference answers inside, the trained policy after it; also when an exception passes through."""
+        """The reference predicts inside, the trained policy after it; also when an exception passes through."""
         if has_lora(self.adapter):
             with without_lora(self.adapter):
                 yield
@@ -86,7 +86,7 @@ class WeightCopy:
     Works alike for a LoRA (where it is a second adapter's worth of memory) and for all weights.
 
     Args:
-        adapter: the model; the shadow starts as a copy of what is trained.
+        adapter: the model; the copy starts equal to its trained weights.
     """
 
     def __init__(self, adapter: Adapter) -> None:
@@ -95,7 +95,7 @@ class WeightCopy:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """The shadow answers inside, the trained policy after it.
+        """The copy predicts inside, the trained policy after it.
 
         Weights are exchanged, not copied. No graph of the trained policy may be open: it would go back through the
         wrong weights.
@@ -112,16 +112,16 @@ class WeightCopy:
 
     @torch.no_grad()
     def average(self, decay: float) -> None:
-        """``shadow <- decay shadow + (1 - decay) policy``; decay 0 copies."""
+        """``copy <- decay copy + (1 - decay) policy``; decay 0 copies."""
         for kept, parameter in zip(self.weights, self.parameters, strict=True):
             kept.mul_(decay).add_(parameter.detach(), alpha=1 - decay)
 
     def equals_policy(self) -> bool:
-        """True while the policy has the shadow's very weights, as after `average(0)`."""
+        """True while both have equal weights, as after `average(0)`."""
         return all(torch.equal(kept, p) for kept, p in zip(self.weights, self.parameters, strict=True))
 
     def state_dict(self) -> list[Tensor]:
-        """CPU copies of the shadow's weights."""
+        """CPU copies of the weights."""
         return [kept.detach().cpu().clone() for kept in self.weights]
 
     @torch.no_grad()

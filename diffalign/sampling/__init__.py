@@ -2,8 +2,6 @@
 
 from diffalign.sampling.conditioning import Conditioning, encode_prompts, predict_at
 from diffalign.sampling.dynamics import (
-    Dynamics,
-    StepOut,
     cps,
     dance_sde,
     ddim,
@@ -16,6 +14,7 @@ from diffalign.sampling.dynamics import (
     where,
 )
 from diffalign.sampling.forward_process import denoise, noised
+from diffalign.sampling.levels import from_scheduler, shift_mu, training_schedule
 from diffalign.sampling.noise import initial_noise, noise_key, step_noise
 from diffalign.sampling.plan import StepPlan, make_plan
 from diffalign.sampling.policy import (
@@ -35,7 +34,8 @@ from diffalign.sampling.schedule import (
     skip_tail_steps,
     vp_schedule,
 )
-from diffalign.sampling.schedulers import from_scheduler, own_dynamics, plain, readable, shift_mu, unmatched
+from diffalign.sampling.schedulers import own_dynamics, plain, readable, unmatched
+from diffalign.sampling.step import Dynamics, StepOut
 from diffalign.sampling.trajectory import Trajectory
 from diffalign.sampling.windows import (
     WindowSchedule,
@@ -93,6 +93,7 @@ __all__ = [
     "step_noise",
     "take",
     "tcd",
+    "training_schedule",
     "unmatched",
     "vp_schedule",
     "where",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from diffalign.sampling.dynamics import Dynamics
+from diffalign.sampling.step import Dynamics
 
 Hook = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(k, x, x0_hat, model_output) -> model_output, called on the guided prediction before the step is taken."""

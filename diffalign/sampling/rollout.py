@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from diffalign.sampling.conditioning import encode_prompts, predict_at
-from diffalign.sampling.dynamics import StepOut
 from diffalign.sampling.noise import initial_noise, step_noise
 from diffalign.sampling.plan import StepPlan
 from diffalign.sampling.policy import Policy
+from diffalign.sampling.step import StepOut
 from diffalign.sampling.trajectory import Trajectory
 
 Noise = Callable[[Sequence[int], Sequence[int], Sequence[int], int, int], Tensor]

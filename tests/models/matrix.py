@@ -22,6 +22,7 @@ class Row:
         scale: guidance scale above 1, or None for a model without an unconditional branch.
         steps: inference steps.
         sizes: two (height, width) in pixels.
+        negative: a negative prompt.
         call: further arguments of the plain call.
         prepare: what a toy needs after loading.
         variant: only another scheduler, option or configuration of the family of an earlier row: replay, LoRA and
@@ -33,6 +34,7 @@ class Row:
     scale: float | None = 4.0
     steps: int = 3
     sizes: tuple[tuple[int, int], tuple[int, int]] = ((24, 40), (40, 16))
+    negative: str = "three green cross"
     call: dict[str, Any] = field(default_factory=dict)
     prepare: Callable[[Any], Any] = lambda pipeline: None
     variant: bool = False
@@ -40,7 +42,8 @@ class Row:
 
 TRAILING = {**tiny.SD_TABLE, "timestep_spacing": "trailing"}
 V_ZERO_SNR = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-STATISTICS = {"latents_mean": [0.1, -0.2, 0.3, 0.0], "latents_std": [1.5, 0.8, 1.2, 2.0]}
+
+LARGER, WIDE = ((32, 48), (48, 16)), ((32, 64), (64, 32))
 
 
 def sdxl(scheduler: Any = None, **options: Any) -> Callable[[], Any]:
@@ -57,8 +60,32 @@ MATRIX: dict[str, Row] = {
     "sdxl-lightning": Row(sdxl(d.EulerDiscreteScheduler(**TRAILING)), steps=4, variant=True),
     "sdxl-hyper": Row(sdxl(d.TCDScheduler(**tiny.SD_TABLE)), steps=4, variant=True),
     "sdxl-lcm": Row(sdxl(d.LCMScheduler(), time_cond=32), {"embedded_guidance": 8.0}, scale=None),
-    "sdxl-playground": Row(sdxl(d.EulerDiscreteScheduler(**tiny.SD_TABLE), vae_config=STATISTICS), variant=True),
+    "sdxl-playground": Row(
+        sdxl(d.EulerDiscreteScheduler(**tiny.SD_TABLE), vae_config=tiny.LATENT_STATISTICS), variant=True
+    ),
     "sd3": Row(tiny.sd3),
+    "z-image": Row(tiny.z_image),
+    "z-image-capped": Row(tiny.z_image, {"cfg_normalization": 0.5}, scale=5.0, variant=True),
+    "qwen-image": Row(tiny.qwen_image, prepare=tiny.start_after_template),
+    "pixart-alpha": Row(tiny.pixart, steps=4),
+    "pixart-sigma": Row(partial(tiny.pixart, kind=d.PixArtSigmaPipeline), steps=20, variant=True),
+    "sana": Row(tiny.sana, steps=4, sizes=WIDE),
+    "sana-euler": Row(partial(tiny.sana, scheduler=tiny.flow()), sizes=WIDE, variant=True),
+    "sana-sprint": Row(tiny.sana_sprint, {"embedded_guidance": 3.0}, scale=None, steps=2, sizes=WIDE),
+    "flux2": Row(tiny.flux2, {"embedded_guidance": 2.5}, scale=None),
+    "klein": Row(tiny.klein, negative=""),
+    "klein-distilled": Row(partial(tiny.klein, distilled=True), scale=None, steps=4, variant=True),
+    "lumina2": Row(tiny.lumina2, sizes=LARGER),
+    "lumina2-linear": Row(
+        partial(tiny.lumina2, use_dynamic_shifting=True),
+        {"cfg_normalization": False},
+        sizes=LARGER,
+        variant=True,
+    ),
+    "chroma": Row(tiny.chroma),
+    "auraflow": Row(tiny.auraflow),
+    "wan": Row(tiny.wan, {"frames": 5}, sizes=LARGER),
+    "wan-image": Row(tiny.wan, {"frames": 1}, sizes=LARGER, variant=True),
     "flux-dev": Row(tiny.flux, {"embedded_guidance": 2.5}),
     "flux-schnell": Row(partial(tiny.flux, guidance=False, shift=1.0, use_dynamic_shifting=False), variant=True),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peft import PeftModel
 
 from diffalign.models import adapt, add_lora, save_trained, trainable_parameters
 from diffalign.models.families import families
@@ -40,7 +41,8 @@ def their_images(policy, row, scale, negative=""):
             prompt=prompt, num_inference_steps=row.steps, generator=generator, output_type="pt", **arguments
         )
         images.append(out[0])
-    return torch.cat(images)
+    found = torch.cat(images)
+    return found if len(policy.image_shape) == found.dim() - 1 else found[:, 0]  # a video of one frame
 
 
 def test_every_family_has_a_row(shared):
@@ -49,11 +51,10 @@ def test_every_family_has_a_row(shared):
 
 
 @ROWS
-@pytest.mark.parametrize(
-    ("size", "guided", "negative"), [(0, False, ""), (0, True, ""), (1, True, "three green cross")]
-)
-def test_roll_out_is_the_plain_call(name, size, guided, negative, shared):
+@pytest.mark.parametrize(("size", "guided"), [(0, False), (0, True), (1, True)])
+def test_roll_out_is_the_plain_call(name, size, guided, shared):
     row = MATRIX[name]
+    negative = row.negative if size else ""
     if guided and row.scale is None:
         pytest.skip("no unconditional branch")
     policy = adapted(shared(name), name, size)
@@ -108,7 +109,10 @@ def test_a_saved_lora_gives_the_same_images_in_a_plain_pipeline(name, reloaded, 
     assert float((trained - before).abs().max()) > 1e-3
     save_trained(policy, tmp_path)
     plain = reloaded(name)
-    plain.load_lora_weights(tmp_path)
+    if hasattr(plain, "load_lora_weights"):
+        plain.load_lora_weights(tmp_path)
+    else:
+        PeftModel.from_pretrained(plain.transformer, tmp_path)
     assert float((our_images(adapted(plain, name), 2, 1.0) - trained).abs().max()) <= 1e-5
 
 

@@ -96,38 +96,38 @@ def test_state_round_trip_and_refusal():
 
 
 @pytest.mark.parametrize("lora", [True, False])
-def test_a_shadow_answers_inside_and_the_policy_after_it(lora):
+def test_a_copy_predicts_inside_and_the_policy_after_it(lora):
     policy = adapt(tiny_sd3())
     if lora:
         add_lora(policy, rank=4, alpha=8.0)
     else:
         train_all(policy)
-    shadow, before = WeightCopy(policy), images(policy)
+    copy, before = WeightCopy(policy), images(policy)
     disturb(policy)
     moved = images(policy)
     assert not torch.equal(moved, before)
-    with pytest.raises(RuntimeError, match="on purpose"), shadow.active():
+    with pytest.raises(RuntimeError, match="on purpose"), copy.active():
         assert torch.equal(images(policy), before)
         raise RuntimeError("on purpose")
     assert torch.equal(images(policy), moved)
 
 
-def test_a_shadow_averages_and_comes_back_from_its_state():
+def test_a_copy_averages_and_comes_back_from_its_state():
     policy = adapt(tiny_sd3())
     add_lora(policy, rank=4, alpha=8.0)
     start = [p.detach().clone() for p in trainable_parameters(policy)]
-    shadow = WeightCopy(policy)
+    copy = WeightCopy(policy)
     disturb(policy)
     now = [p.detach().clone() for p in trainable_parameters(policy)]
-    shadow.average(0.25)
-    assert all(torch.allclose(h, 0.25 * a + 0.75 * b) for h, a, b in zip(shadow.weights, start, now, strict=True))
-    saved = shadow.state_dict()
-    assert not shadow.equals_policy()
-    shadow.average(0.0)
-    assert shadow.equals_policy()
-    assert all(torch.equal(h, b) for h, b in zip(shadow.weights, now, strict=True))
-    shadow.load_state_dict(saved)
-    assert all(torch.equal(h, s) for h, s in zip(shadow.weights, saved, strict=True))
+    copy.average(0.25)
+    assert all(torch.allclose(h, 0.25 * a + 0.75 * b) for h, a, b in zip(copy.weights, start, now, strict=True))
+    saved = copy.state_dict()
+    assert not copy.equals_policy()
+    copy.average(0.0)
+    assert copy.equals_policy()
+    assert all(torch.equal(h, b) for h, b in zip(copy.weights, now, strict=True))
+    copy.load_state_dict(saved)
+    assert all(torch.equal(h, s) for h, s in zip(copy.weights, saved, strict=True))
     assert not torch.equal(saved[0], now[0])
     with pytest.raises(ValueError, match="do not fit"):
-        shadow.load_state_dict(saved[1:])
+        copy.load_state_dict(saved[1:])

@@ -8,7 +8,19 @@ import diffusers as d
 import pytest
 import torch
 
-from diffalign.sampling import ddim, flow_sde, from_scheduler, ode, own_dynamics, readable, shift_mu, tcd, unmatched
+from diffalign.sampling import (
+    ddim,
+    flow_sde,
+    from_scheduler,
+    noised,
+    ode,
+    own_dynamics,
+    readable,
+    shift_mu,
+    tcd,
+    training_schedule,
+    unmatched,
+)
 
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 TRAILING = {**SD, "timestep_spacing": "trailing"}
@@ -210,6 +222,26 @@ def test_a_scheduler_that_cannot_be_read_is_replaced_with_a_warning(made, stand_
     assert type(found) is stand_in and own_dynamics(found, from_scheduler(found)).name == "ode"
     own = d.EulerDiscreteScheduler()
     assert readable(own) is own
+
+
+@pytest.mark.parametrize("t", [0, 17, 500, 999])
+def test_training_levels_of_a_noise_table_are_those_of_add_noise(t):
+    scheduler, x0, noise = d.DDPMScheduler(**{**SD, "steps_offset": 0}), torch.randn(2, 3), torch.randn(2, 3)
+    schedule = training_schedule(d.EulerDiscreteScheduler(**SD))
+    k = torch.tensor([999 - t] * 2)
+    assert schedule.num_steps == 1000 and schedule.timestep[k].tolist() == [t, t]
+    torch.testing.assert_close(noised(schedule, k, x0, noise), scheduler.add_noise(x0, noise, torch.tensor([t, t])))
+
+
+@pytest.mark.parametrize("config", [{"shift": 3.0}, {"shift": 3.0, "use_dynamic_shifting": True}])
+def test_training_levels_of_a_flow_are_those_of_the_fresh_scheduler(config):
+    scheduler = d.FlowMatchEulerDiscreteScheduler(**config)
+    schedule = training_schedule(scheduler)
+    torch.testing.assert_close(schedule.sigma[:-1].float(), scheduler.sigmas)
+    torch.testing.assert_close(schedule.timestep, scheduler.timesteps)
+    assert float(schedule.sigma[-1]) == 0
+    with pytest.raises(ValueError, match="SCMScheduler"):
+        training_schedule(d.SCMScheduler())
 
 
 def test_mu_is_a_line_in_tokens():
