@@ -27,8 +27,8 @@ def check_targets(denoiser: nn.Module, targets: Sequence[str]) -> None:
     ends = {".".join(name.split(".")[-depth:]) for name in names for depth in (1, 2, 3)}
     lost = [target for target in targets if not any(n == target or n.endswith(f".{target}") for n in names)]
     if lost:
-        hints = ", ".join(f"{target!r}{nearest(target, ends).replace('; did', ' (did')}" for target in lost)
-        raise ValueError(f"lora_target_modules that match no module of {type(denoiser).__name__}: {hints}")
+        named = ", ".join(f"`{target}`{nearest(target, ends)}" for target in lost)
+        raise ValueError(f"lora_target_modules that match no module of {type(denoiser).__name__}: {named}")
 
 
 def check_fit(adapter: Adapter, source: Path, in_file: dict[str, set[str]]) -> None:
@@ -61,16 +61,21 @@ def _difference(part: str, model: Any, in_file: dict[str, set[str]]) -> str | No
 
 def by_part(state: Iterable[str]) -> dict[str, set[str]]:
     """Layers of a LoRA file by the part of the pipeline that its keys start with."""
-    found: dict[str, set[str]] = {}
+    keys: dict[str, list[str]] = {}
     for key in state:
         part, _, rest = key.partition(".")
-        found.setdefault(part, set()).update(layers_of([rest]))
-    return found
+        keys.setdefault(part, []).append(rest)
+    return {part: layers for part, rest in keys.items() if (layers := layers_of(rest))}
 
 
 def layers_of(keys: Iterable[str]) -> set[str]:
     """Names of the modules that keys of a LoRA file belong to; CLIP's wrapper has come and gone with the versions."""
-    return {_SUFFIX.sub("", key).replace("text_model.", "") for key in keys if _SUFFIX.search(key)}
+    listed = list(keys)
+    if any(".processor." in key for key in listed):  # what diffusers makes of kohya's files
+        from diffusers.utils import convert_unet_state_dict_to_peft
+
+        listed = list(convert_unet_state_dict_to_peft(dict.fromkeys(listed)))
+    return {_SUFFIX.sub("", key).replace("text_model.", "") for key in listed if _SUFFIX.search(key)}
 
 
 def _carrying(model: Any) -> set[str]:

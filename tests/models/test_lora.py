@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
 from peft import LoraConfig
+from safetensors.torch import save_file
 
 from diffalign.models import adapt, add_lora, has_lora, load_lora, save_trained, trainable_parameters, trainable_state
 from diffalign.models.lora import without_lora
@@ -147,6 +148,22 @@ def test_a_lora_of_a_deeper_model_is_refused(tmp_path):
         load_lora(policy, folder)
 
 
+def test_a_file_of_kohya_is_read(tmp_path):
+    policy = adapt(tiny.sd())
+    state = {}
+    for name, module in policy.denoiser.named_modules():
+        if name.endswith(("to_q", "to_k", "to_v", "to_out.0")):
+            key = "lora_unet_" + name.replace(".", "_")
+            state[f"{key}.lora_down.weight"] = torch.randn(2, module.in_features)
+            state[f"{key}.lora_up.weight"] = torch.randn(module.out_features, 2)
+            state[f"{key}.alpha"] = torch.tensor(7.0)
+    save_file(state, tmp_path / "style.safetensors")
+    before = images(policy)
+    load_lora(policy, tmp_path / "style.safetensors")
+    assert len(trainable_parameters(policy)) == 2 * len(state) // 3
+    assert not torch.allclose(images(policy), before, atol=1e-2)
+
+
 def test_a_fresh_lora_is_loaded_with_a_warning(tmp_path):
     policy = adapt(tiny_sd3())
     add_lora(policy, rank=2, alpha=8)
@@ -157,7 +174,7 @@ def test_a_fresh_lora_is_loaded_with_a_warning(tmp_path):
 
 def test_target_modules_that_match_nothing_are_named():
     policy = adapt(tiny_sd3())
-    with pytest.raises(ValueError, match="match no module of SD3Transformer2DModel: 'to_qq' .did you mean `to_q`"):
+    with pytest.raises(ValueError, match="match no module of SD3Transformer2DModel: `to_qq`; did you mean `to_q`"):
         add_lora(policy, rank=2, alpha=8, targets=["to_q", "to_qq"])
     assert not has_lora(policy)
     add_lora(policy, rank=2, alpha=8, targets=["transformer_blocks.0.attn.to_q"])
