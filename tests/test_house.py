@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,18 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def is_kernel(path: Path) -> bool:
+    """Whether a file holds Triton kernels: it needs Triton to be imported, and is imported where they are launched."""
+    return path.name == "kernel.py" and path.relative_to(ROOT).parts[0] == "cuda_ext"
+
+
 def module_names() -> list[str]:
-    """Dotted names of all modules but `__main__`, through the links as users import them."""
+    """Dotted names of all modules but `__main__`, through the links as users import them; kernels where Triton is."""
     found = []
     for path in SOURCES:
         parts = path.relative_to(ROOT).with_suffix("").parts
         parts = parts if parts[0] == "diffalign" else ("diffalign", *parts)
-        if parts[-1] != "__main__":
+        if parts[-1] != "__main__" and (find_spec("triton") or not is_kernel(path)):
             found.append(".".join(parts).removesuffix(".__init__"))
     return sorted(set(found))
 
@@ -93,6 +99,8 @@ def import_time_libraries() -> dict[str, set[str]]:
     """Library -> the files that import it at import time."""
     found: dict[str, set[str]] = {}
     for path in SOURCES:
+        if is_kernel(path):
+            continue
         for name in third_party(top_level_imports(ast.parse(path.read_text()))):
             found.setdefault(name, set()).add(str(path.relative_to(ROOT)))
     return found

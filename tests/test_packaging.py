@@ -113,16 +113,18 @@ def test_the_package_works_from_a_bare_checkout(tree: Path) -> None:
     check_names(tree)
 
 
-def test_bare_import_of_rewards_is_refused() -> None:
+@pytest.mark.parametrize("name", ["rewards", "cuda_ext"])
+def test_bare_import_of_a_linked_folder_is_refused(name: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import rewards"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", f"import {name}"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
-    assert "import diffalign.rewards" in done.stderr
+    assert f"import diffalign.{name}" in done.stderr
 
 
 def test_the_links_are_relative() -> None:
     links = {path.name: os.readlink(path) for path in (ROOT / "diffalign").iterdir() if path.is_symlink()}
     assert links["rewards"] == os.path.join("..", "rewards")
+    assert links["cuda_ext"] == os.path.join("..", "cuda_ext")
     assert links["recipes"] == os.path.join("..", "scripts", "recipes")
     assert not any(os.path.isabs(target) for target in links.values())
