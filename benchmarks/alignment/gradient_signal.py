@@ -56,7 +56,7 @@ def gradient(trainer: BaseTrainer, index: int) -> Tensor:
     """Gradient (D,) of one update on all samples of rollout ``index``; the weights stay."""
     trainer.state.step = index  # the noise of a forward process is drawn by step
     batch = trainer.collect(index)
-    feedback, rows = trainer.feedback(batch), torch.arange(batch.spec.samples)
+    feedback, rows = feedback_of(trainer, batch), torch.arange(batch.spec.samples)
     for micro in batch.mine.values():
         for loss in trainer.losses(batch, micro, feedback, rows):
             loss.backward()

@@ -102,9 +102,10 @@ def _dispatch(words: list[str]) -> int:
 def _run(verb: str, words: list[str]) -> int:
     module = _load(verb)
     parser = Parser(prog=f"diffalign {verb}", description=module.HELP)
+    parser.words = normalised(words)
     module.add_arguments(parser)
     try:
-        args, rest = parser.parse_known_args(normalised(words))
+        args, rest = parser.parse_known_args(parser.words)
     except SystemExit:  # argparse, after it has printed --help
         return 0
     refuse_unknown(parser, rest)

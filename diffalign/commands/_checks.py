@@ -20,7 +20,8 @@ def check_run(config: RunConfig) -> int:
     """
     from diffalign.trainers import Trainer, preflight
 
-    print(f"checking {config.pretrained_model_name_or_path} with {', '.join(config.reward_funcs)} ...", flush=True)
+    rewards = f" with {', '.join(config.trained_rewards)}" if config.trained_rewards else ""
+    print(f"checking {config.method} on {config.pretrained_model_name_or_path}{rewards} ...", flush=True)
     checks = preflight(Trainer(args=config), full=True)
     print(checks_table(checks))
     failed = sum(not check.passed for check in checks)

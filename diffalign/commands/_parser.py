@@ -12,7 +12,13 @@ METAVARS = {"int": "INT", "positive": "INT", "float": "FLOAT", "number": "FLOAT"
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are raised as ValueError and that takes no abbreviations."""
+    """An `ArgumentParser` whose errors are raised as ValueError and that takes no abbreviations.
+
+    Attributes:
+        words: the command line, for options that depend on it.
+    """
+
+    words: Sequence[str] = ()
 
     def __init__(self, **options: Any) -> None:
         """Takes the keyword arguments of `argparse.ArgumentParser`."""

@@ -1,4 +1,4 @@
-"""Every key of the run configuration as a command-line option, and the configuration that comes out."""
+"""Every configuration key as a command-line option, and the configuration that comes out."""
 
 from __future__ import annotations
 
@@ -6,66 +6,74 @@ import argparse
 import dataclasses
 import types
 import typing
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-import yaml
-
 from diffalign.commands._recipes import find_recipe
-from diffalign.config import ALIASES, RunConfig, load_config, make_config
+from diffalign.config import RunConfig, default_of, hints, parse_yaml
 
-SECTIONS = {
-    "pretrained_model_name_or_path": "model",
-    "lora_r": "what is trained",
-    "num_inference_steps": "sampling",
-    "method": "policy gradient",
-    "reward_funcs": "rewards",
-    "max_train_steps": "optimisation",
-    "train_dataset": "data",
-    "eval_steps": "evaluation",
-    "output_dir": "output",
-}
-"""First key of each section of the help -> its title."""
-
-HINTS = typing.get_type_hints(RunConfig)
+HELP_WORDS = ("-h", "--help")
 
 
-def add_run_options(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Adds `--config` and one option per configuration key."""
-    parser.usage = f"diffalign {verb} [--config FILE|RECIPE] [--key value ...]"
+def add_run_options(parser: argparse.ArgumentParser, verb: str, words: Sequence[str]) -> None:
+    """Adds `--config` and one option per configuration key.
+
+    Args:
+        parser: of the command.
+        verb: its name.
+        words: the command line. `--help` shows the common keys, `--help METHOD` the method's own; else every key of
+            every method is an option, and the configuration refuses those of another method.
+    """
+    parser.usage = f"diffalign {verb} [--config FILE|RECIPE] [--key value ...] | --help [METHOD]"
+    method = _method_to_explain(words)
+    if method is not None:
+        cls = _config_class(method)
+        common = {f.name for f in dataclasses.fields(RunConfig)}
+        _add_keys(parser, cls, [f for f in dataclasses.fields(cls) if f.name not in common])
+        parser.epilog = f"`diffalign {verb} --help` shows the keys that every method has."
+        parser.add_argument("method_to_explain", nargs="*", help=argparse.SUPPRESS)
+        return
     parser.add_argument("--config", metavar="FILE|RECIPE", help="YAML file, or a recipe like shapes-flow/quickstart")
-    group: Any = parser
-    for key in dataclasses.fields(RunConfig):
-        if key.name in SECTIONS:
-            group = parser.add_argument_group(SECTIONS[key.name])
-        names = [key.name, *(alias for alias, meant in ALIASES.items() if meant == key.name)]
-        group.add_argument(
-            *(f"--{name}" for name in names),
-            dest=key.name,
-            default=argparse.SUPPRESS,
-            help=f"{key.metadata['help']} [{_shown(default_of(key))}]".replace("%", "%%"),
-            **_form(HINTS[key.name]),
-        )
+    _add_keys(parser, RunConfig, dataclasses.fields(RunConfig))
+    if any(word in HELP_WORDS for word in words):
+        parser.epilog = f"`diffalign {verb} --help METHOD` shows a method's own keys; methods: {', '.join(_methods())}."
+        return
+    known = {f.name for f in dataclasses.fields(RunConfig)}
+    for cls in _config_classes():
+        new = [f for f in dataclasses.fields(cls) if f.name not in known]
+        _add_keys(parser, cls, new)
+        known |= {f.name for f in new}
 
 
 def config_from(args: argparse.Namespace) -> RunConfig:
     """The configuration: the file or recipe, with the options that were given on top.
 
     Raises:
-        ValueError: an unknown recipe or key, a wrong type or range.
+        ValueError: an unknown recipe, method or key, a key of another method, a wrong type or range.
     """
-    given = {name: read(name, value) for name, value in vars(args).items() if name in HINTS}
+    from diffalign.trainers import load_config, make_config
+
+    types_of: dict[str, Any] = {}
+    for cls in (*_config_classes(), RunConfig):
+        types_of |= hints(cls)
+    given = {name: read(name, value, types_of[name]) for name, value in vars(args).items() if name in types_of}
     if args.config is None:
         return make_config(given)
     return load_config(find_recipe(args.config), given)
 
 
-def read(key: str, words: Any) -> Any:
+def read(key: str, words: Any, hint: Any) -> Any:
     """The value that the words behind `--key` stand for; lists, mappings and booleans in YAML syntax.
+
+    Args:
+        key: its name, for the message.
+        words: what argparse found.
+        hint: the key's type.
 
     Raises:
         ValueError: broken YAML.
     """
-    kind = _inner(HINTS[key])
+    kind = _inner(hint)
     if isinstance(words, list):
         items = [_yaml(key, word) if word.startswith("[") or kind != list[str] else word for word in words]
         if len(items) == 1 and not isinstance(items[0], (int, float)):
@@ -73,12 +81,47 @@ def read(key: str, words: Any) -> Any:
         return items
     if typing.get_origin(kind) is dict or kind is bool:
         return _yaml(key, words)
-    return None if kind is not HINTS[key] and words in ("null", "~") else words
+    return None if kind is not hint and words in ("null", "~") else words
 
 
-def default_of(key: dataclasses.Field[Any]) -> Any:
-    """The default of a configuration key."""
-    return key.default if key.default_factory is dataclasses.MISSING else key.default_factory()
+def _method_to_explain(words: Sequence[str]) -> str | None:
+    """METHOD of `--help METHOD`."""
+    for word, following in zip(words, words[1:], strict=False):
+        if word in HELP_WORDS and not following.startswith("-"):
+            return following
+    return None
+
+
+def _methods() -> list[str]:
+    from diffalign.trainers import methods
+
+    return list(methods())
+
+
+def _config_class(method: str) -> type[RunConfig]:
+    from diffalign.trainers import trainer_class
+
+    return trainer_class(method).Config
+
+
+def _config_classes() -> list[type[RunConfig]]:
+    return [_config_class(method) for method in _methods()]
+
+
+def _add_keys(parser: argparse.ArgumentParser, cls: type[RunConfig], keys: Iterable[dataclasses.Field[Any]]) -> None:
+    group: Any = parser
+    for key in keys:
+        if key.metadata["section"]:
+            group = parser.add_argument_group(key.metadata["section"])
+        names = [key.name, *key.metadata["aliases"]]
+        known = {option for action in parser._actions for option in action.option_strings}
+        group.add_argument(
+            *(f"--{name}" for name in names if f"--{name}" not in known),
+            dest=key.name,
+            default=argparse.SUPPRESS,
+            help=f"{key.metadata['help']} [{_shown(default_of(key))}]".replace("%", "%%"),
+            **_form(hints(cls)[key.name]),
+        )
 
 
 def _inner(hint: Any) -> Any:
@@ -102,9 +145,9 @@ def _form(hint: Any) -> dict[str, Any]:
 
 def _yaml(key: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--{key} {text!r} is not valid YAML: {error}") from error
+        return parse_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"--{key} {text!r} is {error}") from error
 
 
 def _shown(value: Any) -> str:

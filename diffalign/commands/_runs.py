@@ -93,7 +93,7 @@ def named_run(args: argparse.Namespace) -> Run | None:
         raise ValueError(f"{args.model} trained a LoRA: give it as --lora {args.model}")
     for run, file in ((lora, LORA_FILE), (model, PIPELINE_FILE)):
         if run is not None and run.checkpoint is None and not (run.folder / file).is_file():
-            from diffalign.trainers.checkpoints import latest_checkpoint
+            from diffalign.trainers.run.checkpoints import latest_checkpoint
 
             last = latest_checkpoint(run.folder)
             hint = f"name its last checkpoint, {last}" if last else "it has no checkpoint either"
@@ -137,7 +137,7 @@ def load_checkpoint_weights(policy: Adapter, run: Run) -> None:
     import torch
 
     from diffalign.models import add_lora, load_trainable_state, train_all, trainable_parameters
-    from diffalign.trainers.checkpoints import load_checkpoint
+    from diffalign.trainers.run.checkpoints import load_checkpoint
 
     if run.checkpoint is None:
         raise ValueError(f"{run.folder} is no checkpoint")

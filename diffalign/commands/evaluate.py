@@ -159,7 +159,7 @@ def _check_comparable(
 ) -> None:
     """Refuse, before anything is drawn, a comparison that would be refused after it."""
     from diffalign.report import check_comparable
-    from diffalign.trainers.evaluation import evaluation_seeds
+    from diffalign.trainers.run.evaluation import evaluation_seeds
 
     planned = {
         "suite": next(iter(rewards)),
@@ -174,7 +174,7 @@ def _check_comparable(
 def _evaluate(
     policy: Adapter, args: argparse.Namespace, records: list[Record], rewards: dict[str, Reward]
 ) -> dict[str, Any]:
-    from diffalign.trainers.evaluation import evaluate_policy
+    from diffalign.trainers.run.evaluation import evaluate_policy
 
     options = {key: getattr(args, key) for key in PROTOCOL}
     found = evaluate_policy(policy, records, rewards, **options, batch_size=args.batch_size or 64)

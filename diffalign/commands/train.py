@@ -7,17 +7,18 @@ import sys
 from pathlib import Path
 
 from diffalign.commands._checks import check_run
+from diffalign.commands._parser import Parser
 from diffalign.commands._run_options import add_run_options, config_from
 from diffalign.config import RunConfig
 
-HELP = "align a model with rewards"
-INTERRUPTED, TERMINATED = 130, 143
+HELP = "align a model"
+INTERRUPTED = 130
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Adds every configuration key and `--check`."""
     parser.add_argument("--check", action="store_true", help="run the full preflight only, as `diffalign doctor` does")
-    add_run_options(parser, "train")
+    add_run_options(parser, "train", parser.words)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,19 +27,19 @@ def run(args: argparse.Namespace) -> int:
     if args.check:
         return check_run(config)
     from diffalign.trainers import Trainer
-    from diffalign.trainers.interrupt import Terminated
+    from diffalign.trainers.run.interrupt import Terminated
 
     try:
         Trainer(args=config).train(resume_from_checkpoint=config.resume_from_checkpoint)
     except (KeyboardInterrupt, Terminated) as stop:
         print(f"\n{interruption(config)}", file=sys.stderr)
-        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+        return int(stop.code or 0) if isinstance(stop, Terminated) else INTERRUPTED
     return 0
 
 
 def interruption(config: RunConfig) -> str:
-    """What Ctrl-C or SIGTERM leaves behind, and how to go on."""
-    from diffalign.trainers.checkpoints import latest_checkpoint
+    """The last checkpoint after Ctrl-C or SIGTERM, and how to go on."""
+    from diffalign.trainers.run.checkpoints import latest_checkpoint
 
     last = latest_checkpoint(Path(config.output_dir))
     if last is None:

@@ -1,31 +1,38 @@
-"""The run configuration: keys, how they are read, and what a run may hold."""
+"""The run configuration: keys common to all methods, conversion, checks, YAML."""
 
-from diffalign.config.foreign_names import suggestion
-from diffalign.config.paths import expanded
-from diffalign.config.rules import check_ranges
-from diffalign.config.run_config import (
-    ALIASES,
-    RunConfig,
+from diffalign.config.files import (
     canonical,
     changed,
-    known_keys,
-    load_config,
     make_config,
+    own_name,
+    read_config,
     save_config,
+    saved_form,
 )
-from diffalign.config.values import nearest
+from diffalign.config.foreign_names import suggestion
+from diffalign.config.keys import aliases, default_of, hints, key, known_keys
+from diffalign.config.paths import expanded
+from diffalign.config.run_config import RunConfig
+from diffalign.naming import nearest
+from diffalign.config.yaml_text import parse_yaml, read_mapping
 
 __all__ = [
-    "ALIASES",
     "RunConfig",
+    "aliases",
     "canonical",
     "changed",
-    "check_ranges",
+    "default_of",
     "expanded",
+    "hints",
+    "key",
     "known_keys",
-    "load_config",
     "make_config",
     "nearest",
+    "own_name",
+    "parse_yaml",
+    "read_config",
+    "read_mapping",
     "save_config",
+    "saved_form",
     "suggestion",
 ]

@@ -51,7 +51,7 @@ def _coerce_dict(key: str, value: Any, options: tuple[Any, ...]) -> dict[str, An
 
 def _coerce_scalar(key: str, value: Any, hint: Any) -> Any:
     if hint in (int, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        number = _number(value)  # YAML reads 1e-4 as a string
+        number = _number(value)  # a command line gives text
         if number is not None and hint is float:
             return float(number)
         if number is not None and number == int(number):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
+from diffalign.config import key
 from diffalign.losses import forward_process, policy
 from diffalign.models import WeightCopy
 from diffalign.sampling import Trajectory
-from diffalign.trainers.advantages import Advantages
-from diffalign.trainers.batch import Batch
 from diffalign.trainers.forward_process import ForwardProcessTrainer, NoisedSample
+from diffalign.trainers.forward_process_config import ForwardProcessConfig
+from diffalign.trainers.rollouts.batch import RolloutBatch
 
 MATCHING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "uniform": forward_process.uniform_matching,
@@ -24,29 +26,45 @@ MATCHING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """awm_weighting -> stand-in of the log-prob, (error, t) -> (B,)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class AWMConfig(ForwardProcessConfig):
+    """Advantage-weighted matching."""
+
+    method: str = key("awm", "training method; `--help METHOD` shows its own keys")
+    awm_weighting: Literal["uniform", "t", "t2", "huber", "ghuber"] = key(
+        "ghuber", "weight of the matching error: 1, t, t^2, Huber or generalised Huber", section="awm"
+    )
+    epsilon: float = key(1e-4, "ratio clip below 1 (released: 1, off)", above=0, aliases=["clip_range"])
+    epsilon_high: float | None = key(None, "ratio clip above 1; default: epsilon", above=0)
+
+
 class AWMTrainer(ForwardProcessTrainer):
     """Advantage-weighted matching (2509.25050): the policy gradient with minus a matching error as log-prob.
 
-    Ratios are taken to the weights that sampled; in the first update of a roll-out these are the policy's own.
+    Ratios are taken to the weights that sampled; in the first update of a rollout these are the policy's own.
     Advantages are divided by their clip, as released.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._sampled = WeightCopy(self.policy) if self.steps_per_rollout > 1 else None
+    Config = AWMConfig
+    args: AWMConfig
+
+    def setup_model(self) -> None:
+        """A copy of the weights that sampled, where a rollout is used for several updates."""
+        super().setup_model()
+        self._sampled = WeightCopy(self.policy) if self.updates_per_batch > 1 else None
+
+    def prepare(self, batch: RolloutBatch) -> RolloutBatch:
+        """The weights that sampled are kept."""
+        if self._sampled is not None:
+            self._sampled.average(0.0)
+        return super().prepare(batch)
 
     @property
     def _needs_reward(self) -> bool:
         return self.args.beta == 0 and self.args.beta_old == 0
 
-    def feedback(self, batch: Batch) -> Advantages:
-        """Advantages; the weights that sampled are remembered."""
-        if self._sampled is not None:
-            self._sampled.average(0.0)
-        return super().feedback(batch)
-
     def _before(self, trajectory: Trajectory, point: NoisedSample, old: Tensor | None) -> Tensor | None:
-        if self._sampled is None or self.state.step % self.steps_per_rollout == 0:
+        if self._sampled is None or self.state.step % self.updates_per_batch == 0:
             return None
         return self._predict_with(self._sampled, trajectory, point, "old")
 

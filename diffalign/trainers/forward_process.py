@@ -1,11 +1,11 @@
-"""What methods without likelihoods share (DiffusionNFT, AWM): re-noised samples of any sampler.
+"""Methods without likelihoods (DiffusionNFT, AWM): re-noised samples of any sampler.
 
-They share roll-out, rewards, advantages, optimiser and checkpoints with the policy gradient; only the objective
-differs. An image is noised to a few levels, the velocity there is predicted (guided as in the roll-out), and the
+They share rollout, rewards, advantages, optimiser and checkpoints with the policy gradient; only the objective
+differs. An image is noised to a few levels, the velocity there is predicted (guided as in the rollout), and the
 objective compares it with the noise that was added. A level and its noise are functions of seed, update and sample, so
 that batch size and number of processes change nothing.
 
-The old policy is a second set of the trained weights, averaged once per roll-out: ``old <- d old + (1 - d) policy``,
+The old policy is a second set of the trained weights, averaged once per rollout: ``old <- d old + (1 - d) policy``,
 ``d = min(old_decay_rate max(step - old_decay_start, 0), old_decay)``. DiffusionNFT samples from it and contrasts with
 it; AWM may be held near it (beta_old).
 """
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,11 +24,13 @@ from diffalign.losses import latent_mean, velocity_kl
 from diffalign.sampling import StepPlan, Trajectory, noise_key, noised, step_noise
 from diffalign.sampling.forward_process import denoise
 from diffalign.trainers.advantages import AdvantageTrainer
-from diffalign.trainers.batch import Batch, MicroBatch, gather_rows
-from diffalign.trainers.checks import Check, kl_has_gradient, no_dropout
-from diffalign.trainers.distilled import sign_of_distillation
-from diffalign.trainers.plans import sampling_plan
-from diffalign.trainers.rollout_spec import FORWARD, levels
+from diffalign.trainers.checks.check import Check, kl_has_gradient, no_dropout
+from diffalign.trainers.forward_process_config import ForwardProcessConfig
+from diffalign.trainers.rollouts.batch import RolloutBatch
+from diffalign.trainers.rollouts.plans import sampling_plan
+from diffalign.trainers.rollouts.spec import FORWARD, LEVELS
+from diffalign.trainers.run.batch import gather_rows
+from diffalign.trainers.run.distilled import sign_of_distillation
 
 
 class NoisedSample(NamedTuple):
@@ -49,12 +51,41 @@ class NoisedSample(NamedTuple):
     x: Tensor
 
 
-class ForwardProcessTrainer(AdvantageTrainer):
-    """What NFT and AWM share; see `BaseTrainer` for the arguments."""
+def levels(config: ForwardProcessConfig, step: int, seeds: Sequence[int], branches: Sequence[int]) -> Tensor:
+    """(B, n) step indices whose noise levels each sample is trained at, in one update.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._notes: list[tuple[Tensor, Tensor]] = []
-        super().__init__(*args, **kwargs)
+    The available levels are cut into n parts with one draw from each (AWM), or n of them are drawn (DiffusionNFT); a
+    function of seed, update and sample alone.
+
+    Args:
+        config: the run configuration.
+        step: optimiser step.
+        seeds: (B,) seeds of x_T.
+        branches: (B,) keys that distinguish samples of one seed.
+    """
+    first, last = config.levels.start, config.levels.stop
+    count = config.levels_per_update
+    rows = []
+    for seed, branch in zip(seeds, branches, strict=True):
+        generator = torch.Generator().manual_seed(noise_key(config.seed, LEVELS, step, seed, branch))
+        if config.timestep_selection == "random":
+            rows.append(first + torch.randperm(last - first, generator=generator)[:count])
+        else:
+            edges = torch.linspace(first, last, count + 1).floor()
+            rows.append((edges[:-1] + torch.rand(count, generator=generator) * edges.diff()).long())
+    return torch.stack(rows)
+
+
+class ForwardProcessTrainer(AdvantageTrainer):
+    """Shared by NFT and AWM; see `BaseTrainer` for the arguments."""
+
+    Config: ClassVar[type[ForwardProcessConfig]]
+    args: ForwardProcessConfig
+
+    def setup_model(self) -> None:
+        """A flow model, and preferably one that was not distilled to few steps."""
+        super().setup_model()
+        self._stats: list[tuple[Tensor, Tensor]] = []
         if self.policy.prediction != "flow":
             raise ValueError(
                 f"method = {self.args.method} is for flow models; this one predicts {self.policy.prediction}: "
@@ -73,8 +104,19 @@ class ForwardProcessTrainer(AdvantageTrainer):
         """Any sampler: only the image counts."""
         return sampling_plan(self.args, self.policy.schedule(self.args.num_inference_steps))
 
-    def losses(self, batch: Batch, micro: MicroBatch, feedback: Any, chunk: Tensor) -> Iterator[Tensor]:
+    @property
+    def needs_old(self) -> bool:
+        """Held near the averaged policy."""
+        return self.args.beta_old > 0
+
+    def finish(self, batch: RolloutBatch) -> None:
+        """The old policy follows the trained one."""
+        if self.old is not None:
+            self.old.average(self.args.decay_at(self.state.step))
+
+    def losses(self, batch: RolloutBatch, number: int, rows: Tensor) -> Iterator[Tensor]:
         """One term per level: the graph of one prediction is in memory at a time."""
+        micro, feedback = batch.mine[number], batch.feedback
         advantages, valid = feedback.values[micro.rows], feedback.valid[micro.rows]
         if not bool(valid.any()) or (self._needs_reward and not bool(advantages.any())):
             return  # exactly zero gradient
@@ -82,7 +124,7 @@ class ForwardProcessTrainer(AdvantageTrainer):
         device = trajectory.x.device
         advantages, valid = advantages.to(device), valid.to(device)
         chosen = levels(self.args, self.state.step, trajectory.seeds.tolist(), trajectory.branch.tolist())
-        share_of_term = 1 / (max(int(feedback.valid[chunk].sum()), 1) * chosen.shape[1])
+        term_weight = 1 / (max(int(feedback.valid[rows].sum()), 1) * chosen.shape[1])
         same = self.old is not None and self.old.equals_policy()  # then its prediction is the policy's own
         for draw in range(chosen.shape[1]):
             point = self._point(trajectory, chosen[:, draw], draw)
@@ -97,10 +139,10 @@ class ForwardProcessTrainer(AdvantageTrainer):
             terms, log_ratio = self.objective(value, before, point, advantages)
             kl = torch.zeros_like(terms) if reference is None else velocity_kl(value, reference, reduce=latent_mean)
             away = torch.zeros_like(terms) if old is None else velocity_kl(value, old, reduce=latent_mean)
-            noted = torch.stack([terms, kl, away, log_ratio.abs(), torch.ones_like(kl)], 1)
-            self._notes.append((micro.rows, noted.detach().float().cpu()))
+            stats = torch.stack([terms, kl, away, log_ratio.abs(), torch.ones_like(kl)], 1)
+            self._stats.append((micro.rows, stats.detach().float().cpu()))
             total = terms + self.args.beta * kl + self.args.beta_old * away
-            yield torch.where(valid, total, 0).sum() * share_of_term
+            yield torch.where(valid, total, 0).sum() * term_weight
 
     @abstractmethod
     def objective(
@@ -138,26 +180,25 @@ class ForwardProcessTrainer(AdvantageTrainer):
         with torch.no_grad(), weights.active(), self.policy.meter.phase(phase):
             return denoise(self.policy, trajectory.plan, trajectory.conditioning, point.k, point.x)
 
-    def metrics(self, batch: Batch, feedback: Any, chunk: Tensor) -> dict[str, Any]:
+    def metrics(self, batch: RolloutBatch, rows: Tensor) -> dict[str, Any]:
         """Loss, log-ratio and distances over the samples that were trained."""
-        notes, self._notes = self._notes, []
-        values = torch.zeros(batch.spec.samples, 5)
-        for rows, noted in notes:
-            values[rows] += noted
-        values = gather_rows(self.accelerator, values, torch.arange(batch.spec.samples), batch.spec.samples).cpu()[
-            chunk
-        ]
+        collected, self._stats = self._stats, []
+        values = torch.zeros(batch.samples, 5)
+        for samples, stats in collected:
+            values[samples] += stats
+        values = gather_rows(self.accelerator, values, torch.arange(batch.samples), batch.samples).cpu()[rows]
         loss, kl, away, log_ratio, terms = values.sum(0)
-        return self.group_numbers(feedback, chunk) | {  # NaN when nothing was trained
+        return self.group_metrics(batch.feedback, rows) | {  # NaN when nothing was trained
             "loss": loss / terms,
             "kl": kl / terms,
             "distance/old": away / terms,
             "dlogp": log_ratio / terms,
         }
 
-    def checks(self, batch: Batch) -> Iterator[Check]:
-        """Before the first update the old policy is the policy; a KL term has a gradient."""
-        yield no_dropout(self.args, "Dropout would part the policy from its old copy at equal weights")
+    def checks(self, batch: RolloutBatch) -> Iterator[Check]:
+        """Rewards; before the first update the old policy is the policy; a KL term has a gradient."""
+        yield from super().checks(batch)
+        yield no_dropout(self.args, "Dropout makes the policy differ from its old copy at equal weights")
         if not batch.mine:
             return  # more processes than micro-batches: this one has nothing to look at
         trajectory = next(iter(batch.mine.values())).trajectory

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from diffalign.config import key
 from diffalign.losses import forward_process
 from diffalign.trainers.forward_process import ForwardProcessTrainer, NoisedSample
+from diffalign.trainers.forward_process_config import ForwardProcessConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class NFTConfig(ForwardProcessConfig):
+    """DiffusionNFT."""
+
+    method: str = key("nft", "training method; `--help METHOD` shows its own keys")
+    nft_beta: float = key(
+        1.0, "distance of the implicit good and bad policies from the old one", above=0, section="nft"
+    )
 
 
 class NFTTrainer(ForwardProcessTrainer):
@@ -15,6 +29,8 @@ class NFTTrainer(ForwardProcessTrainer):
     Released form: self-normalised x0 errors, times the advantage clip. The old policy samples.
     """
 
+    Config = NFTConfig
+    args: NFTConfig
     samples_with_old = True
 
     def objective(

@@ -4,8 +4,7 @@ One trainer; the methods differ in dynamics, plan, advantage, ratio, weight and 
 (scripts/recipes).
 
 Differs from the papers in: the last step is deterministic unless sde_last_step (Flow-GRPO adds noise there and drops it
-from training); the unconditional branch carries no graph unless uncond_grad; gradients are averaged over samples and
-steps of an update, whatever the number of processes.
+from training); gradients are averaged over samples and steps of an update, whatever the number of processes.
 """
 
 from __future__ import annotations
@@ -32,10 +31,11 @@ from diffalign.losses import (
 )
 from diffalign.sampling import StepOut, StepPlan, Trajectory, replay
 from diffalign.trainers.advantages import AdvantageTrainer
-from diffalign.trainers.batch import Batch, MicroBatch, gather_rows
-from diffalign.trainers.checks import Check, kl_has_gradient, no_dropout
-from diffalign.trainers.plans import full_noise, trained_steps, training_plan, visited
-from diffalign.trainers.rollout_spec import step_choice, window_start, window_starts
+from diffalign.trainers.checks.check import Check, kl_has_gradient, no_dropout
+from diffalign.trainers.policy_gradient_config import PolicyGradientConfig
+from diffalign.trainers.policy_gradient_plan import full_noise, step_choice, trained_mask, training_plan, window_start
+from diffalign.trainers.rollouts.batch import MicroBatch, RolloutBatch
+from diffalign.trainers.run.batch import gather_rows
 
 STEP_WEIGHTS = {"uniform": uniform_weights, "tempflow": tempflow_weights, "guard": guard_weights}
 
@@ -57,27 +57,35 @@ class TermStats(NamedTuple):
 class PolicyGradientTrainer(AdvantageTrainer):
     """PPO-clipped policy gradient per denoising step; see `BaseTrainer` for the arguments."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._notes: list[TermStats] = []
-        super().__init__(*args, **kwargs)
+    Config = PolicyGradientConfig
+    args: PolicyGradientConfig
+
+    def setup_model(self) -> None:
+        """Every window fits the schedule; the weight of each step."""
+        super().setup_model()
+        self._stats: list[TermStats] = []
         if self.args.kl == "velocity" and self.policy.prediction != "flow":
             raise ValueError(f"kl = velocity is for flow models; this one predicts {self.policy.prediction}: use exact")
         schedule = self.policy.schedule(self.args.num_inference_steps)
-        starts = window_starts(self.args)
-        for start in starts:  # the worst one must fit, not only the first roll-out's
+        for start in self.args.window_starts():  # the worst one must fit, not only the first rollout's
             training_plan(self.args, schedule, start)
-        mask = visited(self.args, schedule, starts)
         self.step_weights = STEP_WEIGHTS[self.args.step_weights](
-            full_noise(self.args, schedule), schedule.sigma.diff(), mask
+            full_noise(self.args, schedule), schedule.sigma.diff(), trained_mask(self.args, schedule)
         )
 
+    @property
+    def keep_means(self) -> bool:
+        """The centred ratio and the KL mask compare means."""
+        return self.args.ratio == "guard" or self.args.trust_region == "kl_mask"
+
     def plan(self, index: int) -> StepPlan:
-        """The steps of roll-out `index`."""
+        """The steps of rollout `index`."""
         schedule = self.policy.schedule(self.args.num_inference_steps)
         return training_plan(self.args, schedule, window_start(self.args, index))
 
-    def losses(self, batch: Batch, micro: MicroBatch, feedback: Any, chunk: Tensor) -> Iterator[Tensor]:
+    def losses(self, batch: RolloutBatch, number: int, rows: Tensor) -> Iterator[Tensor]:
         """One term per trained step: the graph of one step is in memory at a time."""
+        micro, feedback = batch.mine[number], batch.feedback
         advantages, valid = feedback.values[micro.rows], feedback.valid[micro.rows]
         if self.args.beta == 0 and not bool(advantages.any()):
             return  # exactly zero gradient
@@ -85,33 +93,33 @@ class PolicyGradientTrainer(AdvantageTrainer):
         device = trajectory.x.device
         advantages, valid = advantages.to(device), valid.to(device)
         steps = self._steps(batch, micro)
-        share_of_term = 1 / (max(int(feedback.valid[chunk].sum()), 1) * len(steps))
+        term_weight = 1 / (max(int(feedback.valid[rows].sum()), 1) * len(steps))
         for k in steps:
             # First the reference: under full fine-tuning it swaps weights, which an open graph would not survive.
             reference = self._reference_step(trajectory, k) if self.args.beta else None
             out = replay(self.policy, trajectory, k)
             log_ratio = self._log_ratio(out, trajectory, k)
-            terms, held = self._bounded(out, trajectory, k, log_ratio, advantages, valid)
+            terms, masked = self._bounded(out, trajectory, k, log_ratio, advantages, valid)
             kl = torch.zeros_like(terms) if reference is None else self._kl(out, reference, trajectory, k)
             indices = torch.as_tensor(k).expand(len(micro.rows))
-            noted = torch.stack([log_ratio.detach(), kl.detach(), held.float()], 1)
-            self._notes.append(TermStats(micro.rows, indices, noted.float().cpu()))
+            stats = torch.stack([log_ratio.detach(), kl.detach(), masked.float()], 1)
+            self._stats.append(TermStats(micro.rows, indices, stats.float().cpu()))
             weights = self.step_weights[indices].to(terms)
-            yield (weights * terms + self.args.beta * torch.where(valid, kl, 0)).sum() * share_of_term
+            yield (weights * terms + self.args.beta * torch.where(valid, kl, 0)).sum() * term_weight
 
-    def _steps(self, batch: Batch, micro: MicroBatch) -> list[int] | list[Tensor]:
+    def _steps(self, batch: RolloutBatch, micro: MicroBatch) -> list[int] | list[Tensor]:
         """What each term trains: one step for all samples, or (B,) a step of its own for each (DanceGRPO)."""
         recorded = micro.trajectory.steps
         if self.args.timestep_selection == "first":
             return list(recorded)
-        count = trained_steps(self.args, len(recorded))
-        chosen = step_choice(self.args, self.state.rollout, batch.spec.samples, len(recorded), count)
+        count = self.args.trained_steps(len(recorded))
+        chosen = step_choice(self.args, self.state.batch, batch.samples, len(recorded), count)
         return list(torch.tensor(recorded)[chosen[micro.rows]].unbind(1))
 
     def _bounded(
         self, out: StepOut, trajectory: Trajectory, k: int | Tensor, log_ratio: Tensor, adv: Tensor, valid: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(B,) terms of the objective inside the trust region, and which of them it holds."""
+        """(B,) terms of the objective inside the trust region, and which of them it masks."""
         if self.args.trust_region == "kl_mask":
             kl = gaussian_kl(out.mean, old_mean(trajectory, k), out.std, reduce=latent_mean)
             terms = policy.kl_mask(log_ratio, adv, kl=kl, limit=self.args.kl_limit, mask=valid)
@@ -137,36 +145,37 @@ class PolicyGradientTrainer(AdvantageTrainer):
         if self.args.kl == "velocity":
             own, theirs = out.eps_hat - out.x0_hat, reference.eps_hat - reference.x0_hat
             return velocity_kl(own, theirs, reduce=latent_mean)
+        if self.args.kl == "mean_squared":
+            return latent_mean((out.mean - reference.mean) ** 2)
         if self.args.kl == "exact":
             return gaussian_kl(out.mean, reference.mean, out.std, reduce=latent_mean)
         dt = trajectory.plan.dynamics.schedule.sigma.diff()[k]
         return dt_scaled_kl(out.mean, reference.mean, out.std, dt, reduce=latent_mean)
 
-    def metrics(self, batch: Batch, feedback: Any, chunk: Tensor) -> dict[str, Any]:
+    def metrics(self, batch: RolloutBatch, rows: Tensor) -> dict[str, Any]:
         """Ratio, clipping and KL per step index and overall, over the samples that were trained."""
+        feedback = batch.feedback
         steps = sorted(batch.plan.recorded)
-        notes, self._notes = self._notes, []
+        collected, self._stats = self._stats, []
         column = {k: i for i, k in enumerate(steps)}
-        values = torch.zeros(batch.spec.samples, len(steps), 4)
-        for rows, indices, noted in notes:
+        values = torch.zeros(batch.samples, len(steps), 4)
+        for samples, indices, stats in collected:
             columns = torch.tensor([column[int(k)] for k in indices])
-            values[rows, columns] = torch.cat([noted, torch.ones(len(rows), 1)], 1)
-        values = gather_rows(self.accelerator, values, torch.arange(batch.spec.samples), batch.spec.samples).cpu()[
-            chunk
-        ]
+            values[samples, columns] = torch.cat([stats, torch.ones(len(samples), 1)], 1)
+        values = gather_rows(self.accelerator, values, torch.arange(batch.samples), batch.samples).cpu()[rows]
         seen = values[:, :, 3].bool()
-        numbers = self.group_numbers(feedback, chunk) | {"kl": values[:, :, 1][seen].mean()}
+        numbers = self.group_metrics(feedback, rows) | {"kl": values[:, :, 1][seen].mean()}
         if self.args.trust_region == "kl_mask":
-            numbers["trust/held"] = values[:, :, 2][seen].mean()
-        numbers |= self._ratio_numbers("", values[:, :, 0], feedback.values[chunk], seen)
+            numbers["trust/masked"] = values[:, :, 2][seen].mean()
+        numbers |= self._ratio_metrics("", values[:, :, 0], feedback.values[rows], seen)
         for i, k in enumerate(steps):
             one = slice(i, i + 1)
             if self.args.timestep_selection == "random" and not seen[:, one].any():
                 continue  # no sample drew this step
-            numbers |= self._ratio_numbers(f"/{k}", values[:, one, 0], feedback.values[chunk], seen[:, one])
+            numbers |= self._ratio_metrics(f"/{k}", values[:, one, 0], feedback.values[rows], seen[:, one])
         return numbers
 
-    def _ratio_numbers(self, suffix: str, log_ratio: Tensor, advantages: Tensor, mask: Tensor) -> dict[str, Any]:
+    def _ratio_metrics(self, suffix: str, log_ratio: Tensor, advantages: Tensor, mask: Tensor) -> dict[str, Any]:
         found = policy_metrics(
             log_ratio,
             advantages[:, None],
@@ -182,9 +191,10 @@ class PolicyGradientTrainer(AdvantageTrainer):
             f"dlogp{suffix}": found["log_ratio_abs_mean"],
         }
 
-    def checks(self, batch: Batch) -> Iterator[Check]:
-        """Ratio 1 at each recorded step before the first update; a KL term that has a gradient."""
-        yield no_dropout(self.args, "The roll-out has none, so ratios leave 1 as soon as the LoRA does something")
+    def checks(self, batch: RolloutBatch) -> Iterator[Check]:
+        """Rewards; ratio 1 at each recorded step before the first update; a KL term that has a gradient."""
+        yield from super().checks(batch)
+        yield no_dropout(self.args, "The rollout has none, so ratios leave 1 as soon as the LoRA does something")
         if not batch.mine:
             return  # more processes than micro-batches: this one has nothing to look at
         micro = next(iter(batch.mine.values()))
@@ -197,7 +207,7 @@ class PolicyGradientTrainer(AdvantageTrainer):
                 f"ratio is 1 at step {k}",
                 worst <= limit,
                 f"max |log-ratio| {worst:.2g}, limit {limit:.2g} (a tenth of the clip range)",
-                "Roll-out and training disagree: set lora_dropout to 0, or raise precision (mixed_precision no).",
+                "Rollout and training disagree: set lora_dropout to 0, or raise precision (mixed_precision no).",
             )
         yield self._rounding(micro.trajectory)
         if self.args.beta:
@@ -233,7 +243,7 @@ def picked(table: dict[int, Tensor], k: int | Tensor) -> Tensor:
 
 
 def old_mean(trajectory: Trajectory, k: int | Tensor) -> Tensor:
-    """(B, ...) means of step k at roll-out.
+    """(B, ...) means of step k at rollout.
 
     Raises:
         ValueError: they were not kept.
@@ -241,7 +251,7 @@ def old_mean(trajectory: Trajectory, k: int | Tensor) -> Tensor:
     missing = {int(step) for step in torch.as_tensor(k).unique()} - set(trajectory.means)
     if missing:
         raise ValueError(
-            f"the means of the steps {sorted(missing)} were not kept at roll-out, and ratio = guard and trust_region = "
+            f"the means of the steps {sorted(missing)} were not kept at rollout, and ratio = guard and trust_region = "
             "kl_mask compare with them: roll out with keep_means = True"
         )
     return picked(trajectory.means, k)

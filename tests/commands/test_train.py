@@ -10,7 +10,7 @@ import pytest
 from diffalign import trainers
 from diffalign.config import make_config
 from diffalign.trainers import Check
-from diffalign.trainers.interrupt import Terminated
+from diffalign.trainers.run.interrupt import Terminated
 
 
 @pytest.fixture

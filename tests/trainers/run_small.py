@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from diffalign.rewards import GroupReward
-from diffalign.trainers import BaseTrainer, checkpoints, evaluation
+from diffalign.trainers import BaseTrainer
+from diffalign.trainers.run import checkpoints, evaluation
 from tests.trainers.small_runs import redness, small_trainer, snapshot
 
 

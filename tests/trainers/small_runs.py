@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffalign.config import RunConfig
 from diffalign.models import trainable_parameters, trainable_state
 from diffalign.trainers import BaseTrainer, Trainer
 from tests.tiny_pipelines import tiny_sd3
@@ -29,6 +28,7 @@ KEYS: dict[str, Any] = {
     "lora_r": 4,
     "lora_alpha": 8.0,
     "preflight": False,
+    "checkpointing_steps": 0,
 }
 DDPO: dict[str, Any] = {
     "sde_type": "ddim",
@@ -57,9 +57,10 @@ def small_trainer(
 ) -> BaseTrainer:
     """A trainer that writes to `folder`; `keys` on top of KEYS."""
     held_out = {} if eval_records else {"eval_dataset": None}
+    common = {key: value for key, value in KEYS.items() if key != "epsilon" or keys.get("method") != "nft"}
     return Trainer(
         tiny_sd3() if pipeline is None else pipeline,
-        RunConfig(**{**KEYS, "output_dir": str(folder), **held_out, **keys}),
+        {**common, "output_dir": str(folder), **held_out, **keys},
         reward_funcs=rewards,
         train_dataset=records,
         eval_dataset=eval_records,
@@ -110,9 +111,9 @@ def disturb(trainer: BaseTrainer, amount: float = 0.05, seed: int = 7) -> None:
 
 def gradient(trainer: BaseTrainer, batch: Any) -> list[Tensor]:
     """The gradient of one update over a whole roll-out, as the trainer makes it."""
-    feedback = trainer.feedback(batch)
-    for micro in batch.mine.values():
-        for loss in trainer.losses(batch, micro, feedback, torch.arange(batch.spec.samples)):
+    batch = trainer.prepare(batch)
+    for number in batch.mine:
+        for loss in trainer.losses(batch, number, torch.arange(batch.samples)):
             loss.backward()
     found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in trainer.parameters]
     trainer.optimisation.optimizer.zero_grad()
@@ -123,3 +124,8 @@ def gap(a: list[Tensor], b: list[Tensor]) -> float:
     """Norm of the difference of two gradients over the norm of the second."""
     flat = [torch.cat([g.flatten() for g in grads]) for grads in (a, b)]
     return float((flat[0] - flat[1]).norm() / flat[1].norm())
+
+
+def feedback_of(trainer: BaseTrainer, batch: Any) -> Any:
+    """Advantages or labels of a rollout, as the trainer prepares it."""
+    return trainer.prepare(batch).feedback

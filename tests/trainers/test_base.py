@@ -14,7 +14,18 @@ from diffalign.models import trainable_state
 from diffalign.rewards import GroupReward
 from diffalign.rewards.base import ScoringFailure
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
-from tests.trainers.small_runs import DDPO, distance, disturb, events, gap, gradient, redness, same, snapshot
+from tests.trainers.small_runs import (
+    DDPO,
+    distance,
+    disturb,
+    events,
+    feedback_of,
+    gap,
+    gradient,
+    redness,
+    same,
+    snapshot,
+)
 
 # --- nothing but the settings that decide a run changes it ------------------------------------------------------------
 
@@ -78,7 +89,7 @@ def test_training_ends_with_the_roll_out_that_reaches_the_last_step(make, folder
 
 
 def test_more_updates_than_trajectories_are_refused(make):
-    with pytest.raises(ValueError, match="updates_per_rollout = 9, but a roll-out has only 8 trajectories"):
+    with pytest.raises(ValueError, match="updates_per_rollout = 9, but a rollout has only 8 trajectories"):
         make(updates_per_rollout=9)
 
 
@@ -163,7 +174,9 @@ def test_reward_weights_follow_the_order_in_which_rewards_are_given(make):
     batch = trainer.collect(0)
     assert list(batch.rewards) == ["brightness", "redness"]
     values = batch.rewards["redness"].view(2, 4)
-    assert torch.allclose(trainer.feedback(batch).values, (values - values.mean(1, keepdim=True)).flatten(), atol=1e-6)
+    assert torch.allclose(
+        feedback_of(trainer, batch).values, (values - values.mean(1, keepdim=True)).flatten(), atol=1e-6
+    )
 
 
 # --- gradients that are not finite ------------------------------------------------------------------------------------
@@ -186,11 +199,11 @@ def poison(trainer, at, value=math.nan):
 def test_a_gradient_that_is_not_finite_skips_its_step(make, folder, value):
     trainer = make(max_train_steps=2, updates_per_rollout=1, ema_decay=0.5, lr_warmup_steps=5)
     seen = []
-    real = trainer._update_once
+    real = trainer._update
 
-    def watch(*args):
+    def watch(*args, **keys):
         seen.append(snapshot_of(trainer))
-        real(*args)
+        real(*args, **keys)
 
     def snapshot_of(trainer):
         found = snapshot(trainer)
@@ -199,11 +212,11 @@ def test_a_gradient_that_is_not_finite_skips_its_step(make, folder, value):
             len(trainer.optimisation.optimizer.state),
         )
 
-    trainer._update_once = watch
+    trainer._update = watch
     name = poison(trainer, {0}, value)
     trainer.train()
     assert seen[0] == seen[1], "the skipped step left a trace"
-    assert trainer.state.skipped == 1 and trainer.state.step == 2
+    assert trainer.state.skipped_total == 1 and trainer.state.step == 2
     (warning,) = events(folder, "warning")
     assert warning["step"] == 1 and name in warning["message"]
     first, second = events(folder)
@@ -221,11 +234,11 @@ def test_too_many_skipped_steps_stop_the_run_and_name_step_and_tensor(make, fold
 
 def test_the_count_of_skipped_steps_survives_a_resume(make):
     trainer = make(max_train_steps=2)
-    poison(trainer, {0})
+    poison(trainer, {1})
     trainer.train()
     trainer = make(max_train_steps=4, max_skipped_steps=1)
     name = poison(trainer, {2})
-    with pytest.raises(RuntimeError, match=f"step 3.*{name}.*2 steps were skipped"):
+    with pytest.raises(RuntimeError, match=f"step 3.*{name}.*2 steps in a row were skipped"):
         trainer.train("latest")
 
 
@@ -241,7 +254,7 @@ def test_a_loss_that_is_not_finite_skips_its_step_too(make, folder):
     trainer.train()
     (warning,) = events(folder, "warning")
     assert warning["message"] == "step 1: skipped, 2 terms of the loss are not finite"
-    assert trainer.state.skipped == 1 and len(trainer.optimisation.optimizer.state) > 0
+    assert trainer.state.skipped_total == 1 and len(trainer.optimisation.optimizer.state) > 0
 
 
 # --- a reward that is away for a while --------------------------------------------------------------------------------
@@ -263,17 +276,18 @@ def away(calls):
 
 def test_a_reward_away_for_a_while_costs_its_steps_and_no_more(make, folder):
     trainer = make(rewards=away({5, 6, 7, 8, 9, 10}), max_train_steps=8, num_generations=2)
-    trainer.train()
+    with pytest.raises(RuntimeError, match="the last 4 steps changed nothing"):
+        trainer.train()
     lines = events(folder)
     assert [line["reward/judge/nan"] for line in lines] == [4, 4, 0, 0, 4, 4, 4, 4]
     assert [line["grad_norm"] is None for line in lines] == [True, True, False, False, True, True, True, True]
-    assert trainer.state.step == 8 and trainer.state.skipped == 6
+    assert trainer.state.step == 8 and trainer.state.skipped_total == 6
     assert len(events(folder, "warning")) == 6
 
 
 def test_a_reward_that_stays_away_ends_the_run_by_name(make, folder):
     trainer = make(rewards=away(range(2, 100)), max_train_steps=50, max_skipped_steps=3)
-    with pytest.raises(RuntimeError, match=r"step 4: skipped, none of its images.*judge: 8 NaN.*4 steps were skipped"):
+    with pytest.raises(RuntimeError, match=r"step 4: skipped, none of its images.*judge: 8 NaN.*4 steps in a row"):
         trainer.train()
 
 

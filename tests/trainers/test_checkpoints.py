@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from diffalign.trainers import checkpoints
-from diffalign.trainers.checkpoints import find_checkpoint, latest_checkpoint, load_checkpoint, prune_checkpoints
-from diffalign.trainers.checkpoints import save_checkpoint as save_to
+from diffalign.trainers.run import checkpoints
+from diffalign.trainers.run.checkpoints import find_checkpoint, latest_checkpoint, load_checkpoint, prune_checkpoints
+from diffalign.trainers.run.checkpoints import save_checkpoint as save_to
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3)}
 TENSORS = {"optimisation": {"state": {0: {"exp_avg": torch.ones(3), "step": torch.tensor(2.0)}}}, "rng": torch.zeros(4)}

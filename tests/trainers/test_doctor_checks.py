@@ -11,8 +11,9 @@ import torch
 
 from diffalign.models import prompt_cache, trainable
 from diffalign.rewards.text_features import TextFeatures
-from diffalign.trainers import dry_run, preflight, saved, state
-from diffalign.trainers.embeddings import embed_all, embedded_once, no_encoder_left
+from diffalign.trainers import preflight
+from diffalign.trainers.checks import dry_run, saved
+from diffalign.trainers.checks.embeddings import embed_all, embedded_once, no_encoder_left
 from tests.tiny_pipelines import tiny_sd3
 from tests.trainers.small_runs import disturb, events, same, snapshot
 
@@ -31,9 +32,28 @@ def failed(trainer):
 # --- resume -----------------------------------------------------------------------------------------------------------
 
 
+def forgetting(monkeypatch, trainer, forget):
+    """`forget` restores in the place of the trainer, when a checkpoint was loaded."""
+    real, loaded, load = trainer.restore, [], dry_run.load_checkpoint
+
+    def load_checkpoint(path):
+        loaded.append(1)
+        return load(path)
+
+    def restore(weights, tensors, state):
+        if loaded:
+            loaded.clear()
+            forget(real, weights, tensors, state)
+        else:
+            real(weights, tensors, state)
+
+    monkeypatch.setattr(dry_run, "load_checkpoint", load_checkpoint)
+    monkeypatch.setattr(trainer, "restore", restore)
+
+
 def test_a_resume_that_loads_nothing(make, monkeypatch):
     trainer = make()
-    monkeypatch.setattr(trainer.state, "load", lambda *args: None, raising=False)
+    forgetting(monkeypatch, trainer, lambda real, *snapshot: None)
     check = failed(trainer)[RESUME]
     assert check.figure.startswith("0 of ")
 
@@ -41,28 +61,20 @@ def test_a_resume_that_loads_nothing(make, monkeypatch):
 @pytest.mark.parametrize("part", ["weights", "optimisation", "counters"])
 def test_a_resume_that_forgets_a_part(make, monkeypatch, part):
     trainer = make(ema_decay=0.5)
-    real, loading = state.TrainerState.restore, []
 
-    def load(self, trainer, path):
-        loading.append(1)
-        real_load(self, trainer, path)
-        loading.clear()
-
-    def restore(self, trainer, weights, tensors, state):
-        before = json.loads(json.dumps(vars(self)))
+    def forget(real, weights, tensors, state):
+        before = json.loads(json.dumps(vars(trainer.state)))
         kept = trainer.optimisation.state_dict() if part == "optimisation" else None
         own = dry_run.trainable_state(trainer.policy)
-        real(self, trainer, weights, tensors, state)
-        if loading and part == "weights":
+        real(weights, tensors, state)
+        if part == "weights":
             trainable.load_trainable_state(trainer.policy, own)
-        elif loading and part == "optimisation":
+        elif part == "optimisation":
             trainer.optimisation.load_state_dict(kept)
-        elif loading:
-            vars(self).update(before)
+        else:
+            vars(trainer.state).update(before)
 
-    real_load = state.TrainerState.load
-    monkeypatch.setattr(state.TrainerState, "load", load)
-    monkeypatch.setattr(state.TrainerState, "restore", restore)
+    forgetting(monkeypatch, trainer, forget)
     check = failed(trainer)[RESUME]
     assert {"weights": "weights/", "optimisation": "tensors/optimisation", "counters": "state/trainer/step"}[
         part
@@ -146,10 +158,10 @@ def test_a_reward_that_embeds_its_references_again(make, limit, passed):
 
 def test_a_text_encoder_left_on_the_device(make):
     trainer = make()
-    assert no_encoder_left(trainer).figure == "the run is on the CPU"
+    assert no_encoder_left(trainer.policy).figure == "the run is on the CPU"
     trainer.policy.device = torch.device("meta")  # stands for an accelerator: weights can be put there, without one
     trainer.policy.pipeline.text_encoder_2.to("meta")
-    check = no_encoder_left(trainer)
+    check = no_encoder_left(trainer.policy)
     assert not check.passed and check.figure.startswith("1 on meta")
 
 
@@ -172,11 +184,11 @@ def test_on_an_accelerator_every_prompt_is_encoded_and_the_encoders_leave(make, 
     monkeypatch.setattr(
         policy, "_encode_one", lambda prompt, negative: encoded.append(prompt) or {"x": torch.zeros(1, 2)}
     )
-    embed_all(trainer)
+    embed_all(policy, trainer.records, "blur")
     assert encoded == encoder.where == []  # a run on the CPU has nothing to free
     policy._encoded = prompt_cache.PromptCache()
     policy.device = torch.device("meta")
-    embed_all(trainer)
+    embed_all(policy, trainer.records, "blur")
     assert encoded == ["blur", "a photo of a red circle", "two blue square"] and encoder.where == ["cpu"]
     policy.encode(["two blue square"])
     assert encoder.where == ["cpu"], "known prompts need no encoder"

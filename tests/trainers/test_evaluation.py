@@ -10,8 +10,8 @@ import torch
 from diffalign.models import adapt
 from diffalign.rewards import PairwiseReward, get
 from diffalign.rewards.base import FunctionReward
-from diffalign.trainers import evaluation
-from diffalign.trainers.evaluation import evaluate_policy
+from diffalign.trainers.run import evaluation
+from diffalign.trainers.run.evaluation import evaluate_policy
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
 from tests.trainers.small_runs import redness
 

@@ -10,9 +10,8 @@ import torch
 
 from diffalign.models import adapt
 from diffalign.trainers import NFTTrainer, preflight
-from diffalign.trainers.distilled import sign_of_distillation
-from diffalign.trainers.rollout_spec import levels
-from diffalign.trainers.trained import old_decay
+from diffalign.trainers.forward_process import levels
+from diffalign.trainers.run.distilled import sign_of_distillation
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
 from tests.trainers.small_runs import disturb, events, gap, gradient, same, snapshot
 
@@ -138,7 +137,7 @@ def test_the_old_policy_follows_once_per_roll_out(make, folder):
 def test_the_three_released_schedules_of_the_old_policy(make, settings, expected):
     names = ("old_decay", "old_decay_rate", "old_decay_start")
     args = make(**NFT, **dict(zip(names, settings, strict=True))).args
-    assert [old_decay(args, step) for step in (0, 74, 200, 1000)] == pytest.approx(expected)
+    assert [args.decay_at(step) for step in (0, 74, 200, 1000)] == pytest.approx(expected)
 
 
 def test_awm_ratios_are_taken_to_the_weights_that_sampled(make, folder):

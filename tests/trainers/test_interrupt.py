@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from diffalign.trainers import interrupt
-from diffalign.trainers.interrupt import graceful_interrupt
+from diffalign.trainers.run import interrupt
+from diffalign.trainers.run.interrupt import graceful_interrupt
 
 
 def ctrl_c():
@@ -38,7 +38,7 @@ def test_sigterm_is_remembered_and_the_second_signal_decides_the_exit(capsys, fi
     before = signal.getsignal(signal.SIGTERM)
     with graceful_interrupt() as request:
         os.kill(os.getpid(), first)
-        assert request.number == first and "finishing this roll-out" in capsys.readouterr().err
+        assert request.number == first and "finishing this rollout" in capsys.readouterr().err
         with pytest.raises(SystemExit) as caught:
             os.kill(os.getpid(), second)
     assert caught.value.code == 143

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from diffalign.config import RunConfig
-from diffalign.trainers.optimisation import Optimisation
+from diffalign.trainers.run.optimisation import Optimisation
 
 
 def build(total=10, **keys):

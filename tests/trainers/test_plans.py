@@ -5,17 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffalign.config import RunConfig, check_ranges
 from diffalign.models import adapt
 from diffalign.sampling import flow_schedule, shifted_sigmas
-from diffalign.trainers.plans import DYNAMICS, evaluation_plan, training_plan
+from diffalign.trainers import PolicyGradientConfig
+from diffalign.trainers.policy_gradient_plan import training_plan
+from diffalign.trainers.rollouts.plans import DYNAMICS
+from diffalign.trainers.run.evaluation import evaluation_plan
 from tests.tiny_pipelines import tiny_sd
 
 FLOW10 = flow_schedule(shifted_sigmas(10, 3.0))
 
 
 def plan(schedule=FLOW10, start=0, **keys):
-    return training_plan(RunConfig(num_inference_steps=schedule.num_steps, **keys), schedule, start)
+    return training_plan(PolicyGradientConfig(num_inference_steps=schedule.num_steps, **keys), schedule, start)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +67,9 @@ def test_a_fraction_of_the_stochastic_steps_is_trained_the_earliest_first(fracti
 
 
 def test_guidance_and_the_graph_of_its_branch_are_passed_on():
-    found = plan(guidance_scale=3.5, uncond_grad=True)
+    found = plan(guidance_scale=3.5)
     assert found.guidance == (3.5,) * 10 and found.uncond_grad
-    assert not plan(guidance_scale=3.5).uncond_grad
+    assert not plan(guidance_scale=3.5, uncond_grad=False).uncond_grad
 
 
 def test_every_noise_type_is_another_table():
@@ -112,7 +114,7 @@ def test_a_plan_that_trains_nothing_is_refused():
 )
 def test_settings_that_cannot_work_are_refused_before_anything_is_loaded(keys, message):
     with pytest.raises(ValueError, match=message):
-        check_ranges(RunConfig(num_inference_steps=10, **keys))
+        PolicyGradientConfig(num_inference_steps=10, **keys)
 
 
 def test_evaluation_is_the_ode_and_keeps_nothing():

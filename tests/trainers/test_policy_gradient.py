@@ -10,7 +10,7 @@ import torch
 
 from diffalign.sampling import replay
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
-from tests.trainers.small_runs import DDPO, disturb, events, gap, gradient, redness, same, snapshot
+from tests.trainers.small_runs import DDPO, disturb, events, feedback_of, gap, gradient, redness, same, snapshot
 
 ROUNDING = 2e-5
 """Measured 1e-7 to 4e-6: sums of the same terms in another order."""
@@ -115,15 +115,15 @@ def test_an_update_without_any_score_changes_nothing_and_is_counted(make, folder
     trainer = make(beta=beta, ema_decay=0.5, lr_scheduler="linear", max_train_steps=20)
     folder.mkdir()
     batch = trainer.collect(0)
-    trainer.update(batch)  # momentum, weight decay and schedule stand ready to move what has no gradient
+    trainer.update(trainer.prepare(batch))  # now momentum, weight decay and schedule could move weights alone
     before = snapshot(trainer)
-    trainer.update(with_rewards(batch, redness=[math.nan] * 8))
+    trainer.update(trainer.prepare(with_rewards(batch, redness=[math.nan] * 8)))
     after = snapshot(trainer)
     assert all(same(after[part], before[part]) for part in ("weights", "ema", "optimisation"))
     assert trainer.state.step == 4 and trainer.state.skipped == 2
     warnings = [line["message"] for line in events(folder, "warning")]
     assert [text.split(":")[0] for text in warnings] == ["step 3", "step 4"]
-    assert all("none of its images could be scored (of 8 in the roll-out, redness: 8 NaN)" in t for t in warnings)
+    assert all("none of its images could be scored (of 8 in the rollout, redness: 8 NaN)" in t for t in warnings)
 
 
 def brightness(images, prompts, metadata):
@@ -137,7 +137,7 @@ def test_of_two_rewards_a_dead_one_skips_the_sum_and_leaves_rewards_apart(make, 
         (folder.parent / how).mkdir()
         batch = trainer.collect(0)
         alive = batch.rewards["redness"].tolist()
-        trainer.update(with_rewards(batch, redness=alive, brightness=dead))
+        trainer.update(trainer.prepare(with_rewards(batch, redness=alive, brightness=dead)))
         assert trainer.state.skipped == skipped, how
 
 
@@ -149,7 +149,7 @@ def test_a_group_without_spread_contributes_nothing(make):
     advantages = torch.tensor([0, 0, 0, 0, -0.9258, -0.4629, 0, 1.3887])  # unbiased standard deviation
     expected = hand_gradient(trainer, mixed, lambda rows, k, _: -advantages[rows] / 8)
     assert gap(gradient(trainer, mixed), expected) < 1e-4
-    assert float(trainer.feedback(mixed).zero_variance) == 0.5
+    assert float(feedback_of(trainer, mixed).zero_variance) == 0.5
 
 
 def test_equal_rewards_cost_no_model_evaluation(make):
@@ -158,7 +158,7 @@ def test_equal_rewards_cost_no_model_evaluation(make):
     trainer.policy.meter.drain()
     assert not any(g.any() for g in gradient(trainer, batch))
     assert trainer.policy.meter.drain() == {}
-    feedback = trainer.feedback(batch)
+    feedback = feedback_of(trainer, batch)
     assert not feedback.values.any() and bool(feedback.valid.all()) and float(feedback.zero_variance) == 1
 
 
@@ -173,14 +173,14 @@ def test_equal_rewards_cost_no_model_evaluation(make):
 def test_rewards_are_divided_as_asked(make, scale, expected):
     trainer = make(scale_rewards=scale)
     batch = with_rewards(trainer.collect(0), redness=[1.0, 2.0, 3.0, 6.0, 0.0, 2.0, 0.0, 0.0])
-    found = trainer.feedback(batch).values
+    found = feedback_of(trainer, batch).values
     assert torch.allclose(found, torch.tensor(expected), atol=2e-4)
 
 
 def test_advantages_are_clipped(make):
     trainer = make(scale_rewards="none", advantage_clip=0.75)
     batch = with_rewards(trainer.collect(0), redness=[1.0, 2.0, 3.0, 6.0, 0.0, 2.0, 0.0, 0.0])
-    assert trainer.feedback(batch).values.tolist() == [-0.75, -0.75, 0, 0.75, -0.5, 0.75, -0.5, -0.5]
+    assert feedback_of(trainer, batch).values.tolist() == [-0.75, -0.75, 0, 0.75, -0.5, 0.75, -0.5, -0.5]
 
 
 def green(images, prompts, metadata):
@@ -193,7 +193,7 @@ A, B = [1.0, 2.0, 3.0, 6.0, 0.0, 2.0, 1.0, 5.0], [3.0, 9.0, 1.0, 4.0, 2.0, 0.0, 
 def two_rewards(make, how, first=None, second=None, **keys):
     keys = {"reward_weights": [1.0, 0.5], "scale_rewards": "group", **keys}
     trainer = make(rewards=[redness, green], multi_objective_aggregation=how, **keys)
-    return trainer.feedback(with_rewards(trainer.collect(0), redness=first or A, green=second or B))
+    return feedback_of(trainer, with_rewards(trainer.collect(0), redness=first or A, green=second or B))
 
 
 def test_two_rewards_are_normalised_apart_or_together(make):
@@ -221,8 +221,8 @@ def test_a_sample_that_one_reward_could_not_score(make):
 def test_running_statistics_take_in_each_roll_out_once(make):
     trainer = make(tiny_sd(), **{**DDPO, "history_size": 6}, num_iterations=2, max_train_steps=4)
     trainer.train()
-    assert trainer.total_steps == 4 and trainer.state.rollout == 1
-    assert {prompt: len(seen) for prompt, seen in trainer.state.history["sum"].items()} == {
+    assert trainer.total_steps == 4 and trainer.state.batch == 1
+    assert {prompt: len(seen) for prompt, seen in trainer.state.method["history"]["sum"].items()} == {
         "a photo of a red circle": 4,
         "two blue square": 4,
     }
@@ -232,18 +232,18 @@ def test_running_advantages_compare_a_prompt_with_its_own_past(make):
     trainer = make(tiny_sd(), **{**DDPO, "history_size": 8, "history_min_count": 8})
     batch = trainer.collect(0)
     prompts = [record["prompt"] for record in batch.spec.sample_records]
-    early = trainer.feedback(with_rewards(batch, redness=[0.0] * 4 + [10.0] * 4)).values
+    early = feedback_of(trainer, with_rewards(batch, redness=[0.0] * 4 + [10.0] * 4)).values
     assert torch.allclose(early.abs(), torch.ones(8), atol=1e-4), "too few rewards: compared with the batch"
-    late = trainer.feedback(with_rewards(batch, redness=[0.0] * 4 + [10.0] * 4)).values
+    late = feedback_of(trainer, with_rewards(batch, redness=[0.0] * 4 + [10.0] * 4)).values
     assert not late.any(), "each prompt has given nothing but this value"
-    assert {p: len(v) for p, v in trainer.state.history["sum"].items()} == dict.fromkeys(prompts, 8)
+    assert {p: len(v) for p, v in trainer.state.method["history"]["sum"].items()} == dict.fromkeys(prompts, 8)
 
 
 def test_running_statistics_of_each_reward_apart(make):
     how = {**DDPO, "multi_objective_aggregation": "normalize_then_sum", "reward_weights": [0.5, 0.0]}
     trainer = make(tiny_sd(), rewards=[redness, green], **how)
-    found = trainer.feedback(with_rewards(trainer.collect(0), redness=A, green=[math.nan] * 8))
-    assert list(trainer.state.history) == ["redness"] and bool(found.valid.all())
+    found = feedback_of(trainer, with_rewards(trainer.collect(0), redness=A, green=[math.nan] * 8))
+    assert list(trainer.state.method["history"]) == ["redness"] and bool(found.valid.all())
     assert abs(float(found.values.mean())) < 1e-5 and abs(float(found.values.std(correction=0)) - 0.5) < 1e-4
 
 
@@ -292,11 +292,11 @@ def test_the_logged_kl_is_the_distance_of_the_means(make, kind, scale):
                     reference = replay(trainer.policy, micro.trajectory, k).mean
             dt = float(plan.dynamics.schedule.sigma[k] - plan.dynamics.schedule.sigma[k + 1])
             squares += (((own - reference) ** 2).mean((1, 2, 3)) * scale(float(plan.dynamics.c[k]), dt)).tolist()
-    feedback, chunk = trainer.feedback(batch), torch.arange(8)
-    for micro in batch.mine.values():
-        for loss in trainer.losses(batch, micro, feedback, chunk):
+    batch, rows = trainer.prepare(batch), torch.arange(8)
+    for number in batch.mine:
+        for loss in trainer.losses(batch, number, rows):
             loss.backward()
-    logged = trainer.metrics(batch, feedback, chunk)
+    logged = trainer.metrics(batch, rows)
     assert float(logged["kl"]) == pytest.approx(sum(squares) / len(squares), rel=1e-4)
 
 

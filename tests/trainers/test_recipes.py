@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffalign.config import RunConfig, changed, load_config
+from diffalign.config import RunConfig, changed
 from diffalign.sampling import flow_schedule, shifted_sigmas
-from diffalign.trainers import Trainer
-from diffalign.trainers.plans import sampling_plan, training_plan
-from diffalign.trainers.rollout_spec import window_start, window_starts
+from diffalign.trainers import Trainer, load_config
+from diffalign.trainers.policy_gradient_plan import training_plan, window_start
+from diffalign.trainers.rollouts.plans import sampling_plan
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
 from tests.trainers.small_runs import RECORDS, events, redness
 
@@ -47,19 +47,19 @@ def test_plans_fit_at_every_roll_out(name: str) -> None:
         assert sampling_plan(args, schedule).recorded == ()
         return
     starts = {window_start(args, index) for index in range(300)}
-    assert starts == set(window_starts(args))
+    assert starts == set(args.window_starts())
     assert all(training_plan(args, schedule, start).recorded for start in starts)
 
 
 def small(name: str, folder: Path) -> RunConfig:
     """A recipe of two prompts and four images each."""
     args = config(name)
-    branches = 2 if args.prefix_branches > 1 else 1
+    own = {"prefix_branches": 2} if args.branches > 1 else {}
     return changed(
         args,
         pretrained_model_name_or_path="tiny", resolution=None, max_sequence_length=None,
         num_inference_steps=min(args.num_inference_steps, 10), lr_warmup_steps=0,
-        prompts_per_rollout=2, num_generations=4, prefix_branches=branches, per_device_train_batch_size=8,
+        prompts_per_rollout=2, num_generations=4, **own, per_device_train_batch_size=8,
         updates_per_rollout=1, max_train_steps=1, compare=False, eval_dataset=None, eval_steps=0, eval_rewards=[],
         checkpointing_steps=0, task_weights={}, history_size=4, history_min_count=4, lora_dropout=0.0, lora_path=None,
         lora_target_modules=None, mixed_precision="no", gradient_checkpointing=False, output_dir=str(folder),

@@ -7,24 +7,23 @@ import dataclasses
 import pytest
 import torch
 
-from diffalign.config import RunConfig
 from diffalign.losses import guard_log_ratio, guard_weights, tempflow_weights
 from diffalign.sampling import dance_sde, flow_schedule, replay, rollout, shifted_sigmas
-from diffalign.trainers.plans import full_noise, training_plan, visited
+from diffalign.trainers import PolicyGradientConfig
 from diffalign.trainers.policy_gradient import old_mean
-from diffalign.trainers.rollout_spec import window_start, window_starts
+from diffalign.trainers.policy_gradient_plan import full_noise, trained_mask, training_plan, window_start
 from tests.tiny_pipelines import tiny_sd3
-from tests.trainers.small_runs import disturb, gap, gradient
+from tests.trainers.small_runs import disturb, feedback_of, gap, gradient
 
 TEN = flow_schedule(shifted_sigmas(10, 3.0))
 
 
-def config(**keys) -> RunConfig:
-    return RunConfig(**{"num_inference_steps": 10, **keys})
+def config(**keys) -> PolicyGradientConfig:
+    return PolicyGradientConfig(**{"num_inference_steps": 10, **keys})
 
 
 def weights(args, schedule=TEN, kind=tempflow_weights):
-    return kind(full_noise(args, schedule), schedule.sigma.diff(), visited(args, schedule, window_starts(args)))
+    return kind(full_noise(args, schedule), schedule.sigma.diff(), trained_mask(args, schedule))
 
 
 def test_a_window_of_one_step_keeps_its_noise_aware_weight():
@@ -132,7 +131,7 @@ def test_every_window_trains_and_none_holds_the_last_step(schedule):
 def test_flash_ends_on_an_image_at_every_position():
     """Released Flash with one step after the window never reaches sigma 0."""
     args = config(sde_window_size=2, sde_window_schedule="progressive", ode_solver="dpmpp2m", post_window_fraction=0.1)
-    for start in window_starts(args):
+    for start in args.window_starts():
         table = training_plan(args, TEN, start).dynamics
         assert table.schedule.sigma[-1] == 0 and table.num_steps == start + 2 + 1
 
@@ -144,7 +143,7 @@ def test_the_edit_filter_drops_groups_that_are_good_and_uniform_only(make):
     for kind in ("none", "varied", "not_saturated", "unsolved_and_varied"):
         trainer = make(group_filter=kind, prompts_per_rollout=4, records=[f"prompt {i}" for i in range(4)], name=kind)
         batch = trainer.collect(0)
-        feedback = trainer.feedback(dataclasses.replace(batch, rewards={"redness": torch.tensor(groups)}))
+        feedback = feedback_of(trainer, dataclasses.replace(batch, rewards={"redness": torch.tensor(groups)}))
         rows = feedback.valid.view(4, 4)
         assert bool((rows == rows[:, :1]).all()) and not feedback.values[~feedback.valid].any()
         kept[kind] = rows[:, 0].tolist()
@@ -163,7 +162,7 @@ def test_branches_of_one_initial_noise_are_compared_with_each_other_alone(make):
         for micro in batch.mine.values():
             pairs = micro.trajectory.init_noise.view(-1, 2, *micro.trajectory.init_noise.shape[1:])
             assert torch.equal(pairs[:, 0], pairs[:, 1]), "siblings stand next to each other"
-        found[group] = trainer.feedback(batch)
+        found[group] = feedback_of(trainer, batch)
     assert found["seed"].values.tolist() == [-1, 1, -2, 2, 0, 0, -0.5, 0.5]
     assert float(found["seed"].zero_variance) == 0.25
     assert found["prompt"].values.tolist() == [-5, -4, 3, 5, -2.75, -2.75, 2.25, 3.25]
@@ -188,31 +187,31 @@ def test_each_roll_out_draws_steps_anew(make):
     micro = next(iter(batch.mine.values()))
     first = torch.stack(trainer._steps(batch, micro), 1)
     assert first.shape == (4, 2)
-    trainer.state.rollout = 1
+    trainer.state.batch = 1
     assert not torch.equal(torch.stack(trainer._steps(batch, micro), 1), first)
 
 
-def test_a_held_step_is_counted_and_does_not_pull(make):
+def test_a_masked_step_is_counted_and_has_no_gradient(make):
     trainer = make(trust_region="kl_mask", kl_limit=0.0, scale_rewards="none", updates_per_rollout=1)
     batch = trainer.collect(0)
     disturb(trainer, 0.05)
-    feedback, chunk = trainer.feedback(batch), torch.arange(8)
+    batch, rows = trainer.prepare(batch), torch.arange(8)
     total = torch.zeros(())
-    held = []
-    for micro in batch.mine.values():
-        for loss in trainer.losses(batch, micro, feedback, chunk):
+    masked = []
+    for number, micro in batch.mine.items():
+        for loss in trainer.losses(batch, number, rows):
             loss.backward()
         for k in micro.trajectory.steps:
             out = replay(trainer.policy, micro.trajectory, k)
             log_ratio = out.log_prob - micro.trajectory.log_probs[k]
-            advantage = feedback.values[micro.rows]
+            advantage = batch.feedback.values[micro.rows]
             out_of_region = (advantage * log_ratio.detach() > 0) & (advantage != 0)
-            held += out_of_region.tolist()
+            masked += out_of_region.tolist()
             total = total + torch.where(out_of_region, 0, -advantage * log_ratio.exp()).sum() / (8 * 2)
     found = [p.grad.clone() for p in trainer.parameters]
-    assert 0 < sum(held) < len(held)
+    assert 0 < sum(masked) < len(masked)
     assert gap(found, list(torch.autograd.grad(total, trainer.parameters))) < 1e-4
-    assert float(trainer.metrics(batch, feedback, chunk)["trust/held"]) == pytest.approx(sum(held) / len(held))
+    assert float(trainer.metrics(batch, rows)["trust/masked"]) == pytest.approx(sum(masked) / len(masked))
 
 
 def test_guard_centres_what_the_plain_ratio_drifts():

@@ -107,21 +107,21 @@ def test_a_run_chooses_the_scale_on_few_images_and_its_report_says_so(make, fold
     assert "chosen on 1 images per prompt and measured on 2" in (folder / "report.html").read_text()
     again = make(**COMPARE, name="again", eval_images_per_scale=1, eval_before=str(folder / "evaluation/before.json"))
     again.train()
-    assert again.results.headline
+    assert again.evaluations.headline
 
 
 def test_a_process_that_is_not_the_main_one_measures_and_leaves_writing_to_it(make, monkeypatch):
     trainer = make(**COMPARE)
     monkeypatch.setattr(type(trainer.accelerator), "is_main_process", property(lambda _: False))
-    trainer.results.before()
-    assert trainer.state.guidance in (1.0, 2.0) and not trainer.results.has_before
+    trainer._evaluate_untrained()
+    assert trainer.state.guidance in (1.0, 2.0) and not trainer.evaluations.has_before
 
 
 def test_the_curve_has_a_line_for_the_scale_that_was_best_and_one_for_the_trained_one(make):
     trainer = make(**COMPARE, guidance_scale=1.0, eval_steps=1, eval_rewards=["jpeg"])
-    trainer._begin(None)
+    trainer.folder.mkdir()
     trainer.state.guidance = 6.0
-    trainer.results.evaluate_now()
+    trainer._evaluate_now()
     lines = events(trainer.folder, "evaluation")
     assert [line["guidance"] for line in lines] == [6.0, 1.0]
     assert ["watch/diversity" in line for line in lines] == [False, True]
@@ -131,21 +131,21 @@ def test_the_curve_has_a_line_for_the_scale_that_was_best_and_one_for_the_traine
             trainer.eval_records,
             trainer.eval_rewards,
             guidance_scales=[line["guidance"]],
-            num_inference_steps=trainer.results.steps,
+            num_inference_steps=trainer.evaluations.steps,
             images_per_prompt=2,
             progress=False,
         )
         assert line["overall"] == pytest.approx(one["guidance"][str(line["guidance"])]["overall"], abs=1e-6)
     assert lines[0]["overall"] != lines[1]["overall"]
     trainer.state.guidance = 1.0
-    trainer.results.evaluate_now()
+    trainer._evaluate_now()
     assert len(events(trainer.folder, "evaluation")) == 3
 
 
 def test_eval_before_needs_compare_and_a_file(make, tmp_path):
     with pytest.raises(ValueError, match="set compare"):
         make(eval_before=str(tmp_path / "before.json"))
-    with pytest.raises(ValueError, match="no file"):
+    with pytest.raises(ValueError, match="does not exist"):
         make(**COMPARE, eval_before=str(tmp_path / "before.json"))
 
 
@@ -166,7 +166,7 @@ def test_with_averages_the_averaged_weights_are_saved_and_evaluated(make, folder
     raw = pictures(trainer.policy)
     with trainer.averaged():
         averaged = pictures(trainer.policy)
-        found = trainer.results._measure([1.0, 2.0], 2)
+        found = trainer.evaluations._measure([1.0, 2.0], 2)
     assert torch.equal(pictures(trainer.policy), raw)
     plain = tiny_sd3()
     plain.load_lora_weights(str(folder))
@@ -208,7 +208,7 @@ def test_pictures_are_made_in_batches(make, monkeypatch):
     real = trainer.policy.predict
     trainer.policy.predict = lambda x, *args: (seen.append(len(x)), real(x, *args))[1]
     trainer.folder.mkdir()
-    trainer.results._pictures("before", 1.0)
+    trainer.evaluations.pictures("before", 1.0, 0)
     assert set(seen) == {1} and len(seen) == 2 * 3
 
 

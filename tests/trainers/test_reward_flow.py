@@ -10,7 +10,7 @@ import torch
 
 from diffalign.trainers import preflight
 from tests.tiny_pipelines import tiny_sd3
-from tests.trainers.small_runs import disturb, events, redness, same, snapshot
+from tests.trainers.small_runs import disturb, events, feedback_of, redness, same, snapshot
 
 
 def brightness(images, prompts, metadata):
@@ -89,15 +89,15 @@ def test_a_mistake_in_the_wiring_ends_the_roll_out_and_not_only_the_run(make):
 def test_a_rule_makes_the_advantages_of_one_reward(make):
     combined = make(rewards=[brightness, spread], reward_combination={"rule": "product"}, name="a")
     single = make(rewards=both, name="b")
-    found, expected = (t.feedback(t.collect(0)) for t in (combined, single))
+    found, expected = (feedback_of(t, t.collect(0)) for t in (combined, single))
     assert torch.allclose(found.values, expected.values, atol=1e-4) and found.valid.all()
     plain = make(rewards=[brightness, spread], name="c")
-    assert not torch.allclose(plain.feedback(plain.collect(0)).values, expected.values, atol=1e-2)
+    assert not torch.allclose(feedback_of(plain, plain.collect(0)).values, expected.values, atol=1e-2)
 
 
 def test_transforms_reach_the_advantages(make):
     trainer = make(reward_transforms={"redness": ["rank"]}, scale_rewards="none")
-    values = trainer.feedback(trainer.collect(0)).values.view(2, 4)
+    values = feedback_of(trainer, trainer.collect(0)).values.view(2, 4)
     assert torch.allclose(values.sort(1).values, torch.tensor([-0.5, -1 / 6, 1 / 6, 0.5]).expand(2, 4), atol=1e-6)
 
 
@@ -117,15 +117,15 @@ def test_moments_and_multipliers_are_resumed_exactly(make, folder):
     rest = make(max_train_steps=4, **STATEFUL)
     rest.train(resume_from_checkpoint="latest")
     assert same(snapshot(whole), snapshot(rest))
-    assert set(rest.state.rewards) == {"moments", "multipliers"}
+    assert set(rest.state.method["rewards"]) == {"moments", "multipliers"}
     multipliers = [line["reward/brightness/multiplier"] for line in events(folder)]
-    assert len(set(multipliers)) == 4 and multipliers[-1] == rest.state.rewards["multipliers"]["brightness"]
+    assert len(set(multipliers)) == 4 and multipliers[-1] == rest.state.method["rewards"]["multipliers"]["brightness"]
 
 
 def test_the_preflight_takes_moments_and_multipliers_back(make):
     trainer = make(**STATEFUL)
     preflight(trainer, full=True)
-    assert trainer.state.rewards == {}
+    assert trainer.state.method == {}
 
 
 ROUTES = {"redness": {"tag": "colors"}, "counted": {"prompt": "^two"}}
@@ -153,9 +153,9 @@ def test_routed_rewards_make_the_advantages_of_their_own_prompts(make):
     }
     batch = trainer.collect(0)
     tags = [record["metadata"]["tag"] for record in batch.spec.sample_records]
-    expected = {reward: t.feedback(t.collect(0)).values for reward, t in alone.items()}
+    expected = {reward: feedback_of(t, t.collect(0)).values for reward, t in alone.items()}
     right = [expected[redness if tag == "colors" else brightness][row] for row, tag in enumerate(tags)]
-    assert torch.allclose(trainer.feedback(batch).values, torch.stack(right), atol=1e-5)
+    assert torch.allclose(feedback_of(trainer, batch).values, torch.stack(right), atol=1e-5)
 
 
 def patchy(share):
@@ -173,7 +173,7 @@ def test_too_many_failures_end_the_run_saved(make, folder):
     def judge(images, prompts, metadata):
         return patchy(next(failing))(images, prompts, metadata)
 
-    with pytest.raises(RuntimeError, match="roll-out 1: judge could not score 6 of 8 images.*latest goes on"):
+    with pytest.raises(RuntimeError, match="rollout 1: judge could not score 6 of 8 images.*latest goes on"):
         make(rewards=judge, max_train_steps=4, max_failed_rewards=0.5).train()
     assert (folder / "checkpoint-2").is_dir() and len(events(folder)) == 2
     make(rewards=redness, name="other").collect(0)
@@ -193,16 +193,16 @@ SHAPED = {"reward_transforms": {"redness": [{"sigmoid_ref": {"samples": 2}}]}}
 def test_references_are_the_frozen_models_and_are_made_once_per_prompt(make, lora_r):
     trainer = make(lora_r=lora_r, **SHAPED)
     records = trainer.records
-    found = trainer.flow._references.of(records)["redness"]
+    found = trainer.references.of(records)["redness"]
     forwards = trainer.policy.meter.drain()
     assert found.shape == (2, 2) and len(set(found.flatten().tolist())) == 4
     assert forwards == {"forward/reference": 2 * 2 * 3}
     disturb(trainer, 0.3)
     other = make(lora_r=lora_r, name="other", **SHAPED)
     disturb(other, 0.3)
-    turned = other.flow._references.of(records[::-1])["redness"]
+    turned = other.references.of(records[::-1])["redness"]
     assert torch.allclose(turned.flip(0), found, atol=1e-5), "neither training nor the order of prompts matters"
-    assert trainer.flow._references.of(records)["redness"].equal(found) and not trainer.policy.meter.drain()
+    assert trainer.references.of(records)["redness"].equal(found) and not trainer.policy.meter.drain()
 
 
 def test_a_shaped_run_trains(make, folder):

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diffalign.config import load_config
-from diffalign.trainers import Trainer
+from diffalign.trainers import Trainer, load_config
 
 RECIPES = Path(__file__).resolve().parents[2] / "scripts" / "recipes" / "shapes-flow"
 

@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 import torch
 
-from diffalign.config import RunConfig
-from diffalign.trainers.rollout_spec import sample_spec, window_start, window_starts
+from diffalign.trainers import PolicyGradientConfig
+from diffalign.trainers.policy_gradient_plan import window_start
+from diffalign.trainers.rollouts.spec import sample_spec
 
 
 def records(counts):
@@ -19,7 +20,8 @@ TEN = records({"colors": 6, "counting": 4})
 
 
 def config(**keys):
-    return RunConfig(**{"num_generations": 4, "prompts_per_rollout": 3, **keys})
+    window = {"sde_window_size": 1} if "prefix_branches" in keys else {}
+    return PolicyGradientConfig(**{"num_generations": 4, "prompts_per_rollout": 3, **window, **keys})
 
 
 def fields(found):
@@ -131,6 +133,6 @@ def test_windows_start_where_they_may_and_everywhere_there():
     starts = [window_start(moving, index) for index in range(60)]
     assert set(starts) == {1, 2, 3, 4} and starts == [window_start(moving, index) for index in range(60)]
     assert starts != [window_start(config(**vars(moving) | {"seed": 1}), index) for index in range(60)]
-    assert window_starts(config(num_inference_steps=10, sde_window_size=2)) == range(8)  # clear of the last step
-    assert window_starts(config(num_inference_steps=10, sde_window_size=10)) == range(1)
+    assert config(num_inference_steps=10, sde_window_size=2).window_starts() == range(8)  # clear of the last step
+    assert config(num_inference_steps=10, sde_window_size=10).window_starts() == range(1)
     assert {window_start(config(), index) for index in range(5)} == {0}

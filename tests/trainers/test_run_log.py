@@ -8,7 +8,7 @@ import math
 import torch
 from accelerate import Accelerator
 
-from diffalign.trainers.run_log import RunLog
+from diffalign.trainers.run.log import RunLog
 
 
 def lines(log):

@@ -9,10 +9,10 @@ import torch
 import yaml
 from peft import LoraConfig
 
-from diffalign.config import RunConfig, load_config
 from diffalign.models import adapt, has_lora, trainable_state
 from diffalign.rewards.base import FunctionReward
-from diffalign.trainers import BaseTrainer, PolicyGradientTrainer, Trainer, setup
+from diffalign.trainers import BaseTrainer, PolicyGradientTrainer, Trainer, load_config
+from diffalign.trainers.run import setup, trackers
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
 from tests.trainers.small_runs import KEYS, RECORDS, disturb, events, redness, same, small_trainer
 
@@ -31,7 +31,7 @@ def test_a_pipeline_an_adapter_and_a_path_are_one_model(make, tmp_path):
 
 def test_the_model_may_stand_in_the_configuration(tmp_path):
     tiny_sd3().save_pretrained(tmp_path / "model")
-    args = RunConfig(**KEYS, pretrained_model_name_or_path=str(tmp_path / "model"), eval_dataset=None)
+    args = make_config({**KEYS, "pretrained_model_name_or_path": str(tmp_path / "model"), "eval_dataset": None})
     trainer = Trainer(args=args, reward_funcs=redness, train_dataset=RECORDS)
     assert trainer.args.pretrained_model_name_or_path == str(tmp_path / "model")
 
@@ -114,7 +114,7 @@ def test_bad_input_is_refused_before_any_work(make, keys, message):
 
 def test_no_prompts_to_train_on_is_refused():
     with pytest.raises(ValueError, match="there is nothing to train on"):
-        Trainer(tiny_sd3(), RunConfig(**KEYS, train_dataset="none", eval_dataset=None), reward_funcs=redness)
+        Trainer(tiny_sd3(), {**KEYS, "train_dataset": "none", "eval_dataset": None}, reward_funcs=redness)
 
 
 def test_keywords_of_a_reward_reach_it(make, tmp_path):
@@ -155,7 +155,7 @@ def test_metadata_reaches_the_reward(make):
 def test_prompts_are_read_from_the_file_that_the_configuration_names(tmp_path):
     (tmp_path / "prompts.txt").write_text("a red circle\na blue cross\n")
     keys = {**KEYS, "train_dataset": str(tmp_path / "prompts.txt"), "eval_dataset": None}
-    trainer = Trainer(tiny_sd3(), RunConfig(**keys), reward_funcs=redness)
+    trainer = Trainer(tiny_sd3(), keys, reward_funcs=redness)
     assert [record["prompt"] for record in trainer.records] == ["a red circle", "a blue cross"]
     assert trainer.eval_records == []
 
@@ -246,6 +246,6 @@ def test_without_trackers_nothing_is_sent_anywhere(make):
 
 
 def test_every_value_of_the_configuration_is_one_that_trackers_take():
-    flat = setup.flat(RunConfig(task_weights={"colors": 1.0}))
+    flat = trackers._flat(make_config({"task_weights": {"colors": 1.0}}))
     assert all(isinstance(value, (int, float, str, bool)) for value in flat.values())
     json.dumps(flat)

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from diffalign.trainers import checkpoints
+from diffalign.trainers.run import checkpoints
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
 from tests.trainers.small_runs import DDPO, events, redness, same, snapshot
 
@@ -107,7 +107,7 @@ def test_a_checkpoint_of_another_model_is_refused(make, folder):
     state["config"]["pretrained_model_name_or_path"] = "StableDiffusionPipeline"
     state["config"] |= {"sde_type": "ddim", "noise_level": 1.0}
     (folder / "checkpoint-2" / "state.json").write_text(json.dumps(state))
-    with pytest.raises(ValueError, match="saved weights belong to another model"):
+    with pytest.raises(ValueError, match="cannot be resumed: model changed"):
         make(tiny_sd(), sde_type="ddim", noise_level=1.0).train("latest")
 
 
@@ -207,8 +207,8 @@ def test_a_new_folder_takes_up_the_checkpoint_of_another(make, folder):
 def test_histories_are_part_of_a_checkpoint(make, folder):
     trainer = make(tiny_sd(), **DDPO)
     trainer.train()
-    saved = json.loads((folder / "checkpoint-2" / "state.json").read_text())["trainer"]["history"]
-    assert saved == trainer.state.history
+    saved = json.loads((folder / "checkpoint-2" / "state.json").read_text())["trainer"]["method"]["history"]
+    assert saved == trainer.state.method["history"]
     assert {name: {p: len(v) for p, v in one.items()} for name, one in saved.items()} == {
         "sum": {"a photo of a red circle": 4, "two blue square": 4}
     }

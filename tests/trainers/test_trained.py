@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from diffalign.models import trainable_state
-from diffalign.trainers import trained
+from diffalign.trainers.run import weights as trained
 from tests.trainers.small_runs import disturb, gap, gradient, same
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from diffalign.trainers.watchdog import measures
+from diffalign.trainers.run.watchdog import measures
 from tests.trainers.small_runs import RECORDS, events, redness
 
 HELD_OUT = [
@@ -32,7 +32,7 @@ def watched(make, held_out):
     def build(**keys):
         keys = {"max_train_steps": 8, "eval_steps": 2, "eval_records": HELD_OUT, **keys}
         trainer = make(eval_rewards=[held_out], **keys)
-        measure = trainer.results._measure
+        measure = trainer.evaluations._measure
 
         def parting(*args):
             found = measure(*args)
@@ -41,7 +41,7 @@ def watched(make, held_out):
                 prompt["rewards"]["greenness"] -= 0.1 * trainer.state.step
             return found
 
-        trainer.results._measure = parting
+        trainer.evaluations._measure = parting
         return trainer
 
     return build

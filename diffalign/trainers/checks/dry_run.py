@@ -1,4 +1,4 @@
-"""One update, a save and a resume, tried out before a run and taken back: what the doctor does beyond the preflight."""
+"""One update, a save and a resume, tried before a run and undone."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import torch
 from torch import Tensor
 
 from diffalign.models import trainable_state
-from diffalign.trainers.checkpoints import save_checkpoint
-from diffalign.trainers.checks import Check
-from diffalign.trainers.trained import averaged, dropout
+from diffalign.trainers.checks.check import Check
+from diffalign.trainers.run.checkpoints import load_checkpoint, save_checkpoint
+from diffalign.trainers.run.weights import averaged, dropout
 
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer
-    from diffalign.trainers.batch import Batch
+    from diffalign.trainers.run.batch import Batch
 
 
 @contextmanager
 def restored_after(trainer: BaseTrainer) -> Iterator[dict[str, Any]]:
-    """Whatever happens to weights, optimiser, averages and counters inside is undone; yields what they were."""
-    before = copy.deepcopy(trainer.state.snapshot(trainer))
+    """Weights, optimiser, averages and counters are as before afterwards; yields their snapshot."""
+    before = copy.deepcopy(trainer.snapshot())
     try:
         yield before
     finally:
-        trainer.state.restore(trainer, **copy.deepcopy(before))
+        trainer.restore(**copy.deepcopy(before))
         trainer.optimisation.skip_step()
 
 
@@ -49,13 +49,13 @@ def dry_run(trainer: BaseTrainer, batch: Batch) -> list[Check]:
 def _moves(trainer: BaseTrainer, batch: Batch, before: dict[str, Tensor]) -> Check:
     """One update at the full learning rate (warm-up starts at 0)."""
     rate = trainer.args.learning_rate
-    feedback = trainer.feedback(batch)
-    chunk = torch.arange(batch.spec.samples)
+    batch = trainer.prepare(batch)
+    rows = torch.arange(batch.samples)
     with dropout(trainer.policy, trainer.args.seed, 0):
-        for micro in batch.mine.values():
-            for loss in trainer.losses(batch, micro, feedback, chunk):
+        for number in batch.mine:
+            for loss in trainer.losses(batch, number, rows):
                 trainer.optimisation.backward(loss)
-    trainer.metrics(batch, feedback, chunk)  # takes the notes of the losses away
+    trainer.metrics(batch, rows)  # clears the statistics of the losses
     for group in trainer.optimisation.optimizer.param_groups:
         group["lr"] = rate
     result = trainer.optimisation.step()
@@ -88,13 +88,13 @@ def _averages(trainer: BaseTrainer) -> Check:
 
 def _resume(trainer: BaseTrainer, before: dict[str, Any]) -> Check:
     """Save, go back to the beginning, load: everything must change, into what was saved."""
-    saved = copy.deepcopy(trainer.state.snapshot(trainer))
+    saved = copy.deepcopy(trainer.snapshot())
     with tempfile.TemporaryDirectory() as folder:
         path = save_checkpoint(Path(folder), trainer.state.step, **saved)
-        trainer.state.restore(trainer, **copy.deepcopy(before))
-        start = _flat(copy.deepcopy(trainer.state.snapshot(trainer)))
-        trainer.state.load(trainer, path)
-    loaded, wanted = _flat(trainer.state.snapshot(trainer)), _flat(saved)
+        trainer.restore(**copy.deepcopy(before))
+        start = _flat(copy.deepcopy(trainer.snapshot()))
+        trainer.restore(*load_checkpoint(path))
+    loaded, wanted = _flat(trainer.snapshot()), _flat(saved)
     changed = sum(key not in start or not _equal(value, start[key]) for key, value in loaded.items())
     wrong = [key for key in wanted if key not in loaded or not _equal(wanted[key], loaded[key])]
     return Check(

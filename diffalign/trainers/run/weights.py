@@ -1,4 +1,4 @@
-"""What a run trains: a LoRA or all weights, with dropout in updates alone, and the averages of them."""
+"""Trained weights: a LoRA or all of them, with dropout in updates alone, and their averages."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ def make_trainable(policy: Adapter, args: RunConfig, peft_config: Any) -> RunCon
             seed=args.seed,
         )
     else:
-        if args.mixed_precision == "fp16":
-            policy.denoiser.float()
+        policy.denoiser.float()  # master weights: an update of 1e-5 is lost in half precision
         train_all(policy)
     if not trainable_parameters(policy):
         raise ValueError("nothing is trainable: the LoRA touches no module of this model")
@@ -116,14 +115,6 @@ def make_ema(parameters: list[nn.Parameter], args: RunConfig) -> Any:
     from diffusers.training_utils import EMAModel
 
     return EMAModel(parameters, decay=args.ema_decay)
-
-
-def old_decay(args: RunConfig, step: int) -> float:
-    """Share of itself that the old policy keeps after a roll-out that ended at this optimiser step.
-
-    DiffusionNFT's three released schedules are (old_decay, rate, start) = (0, -, 0), (.5, .001, 0), (.999, .0075, 75).
-    """
-    return min(max(step - args.old_decay_start, 0) * args.old_decay_rate, args.old_decay)
 
 
 @contextmanager

@@ -1,21 +1,17 @@
-"""One run at a time in a folder; and, of several processes, which one failed."""
+"""One run at a time in a folder; and which of several processes failed."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
-
-if TYPE_CHECKING:
-    from diffalign.trainers.base import BaseTrainer
 
 WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 """What file systems without locks answer; on them nothing is locked."""
@@ -68,14 +64,15 @@ def _lock(folder: Path) -> tuple[int | None, bool]:
 
 
 class FailureOfOne:
-    """Says on stderr which of several processes failed, and at which step; the launcher then ends the others.
+    """Prints on stderr which of several processes failed, and after which step; the launcher then ends the others.
 
     Args:
-        trainer: the run.
+        accelerator: the processes.
+        step: gives the present optimiser step.
     """
 
-    def __init__(self, trainer: BaseTrainer) -> None:
-        self.trainer = trainer
+    def __init__(self, accelerator: Accelerator, step: Callable[[], int]) -> None:
+        self.accelerator, self.step = accelerator, step
 
     def __enter__(self) -> None:
         return None
@@ -83,7 +80,7 @@ class FailureOfOne:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        accelerator = self.trainer.accelerator
+        accelerator = self.accelerator
         if isinstance(error, Exception) and accelerator.num_processes > 1:
             who = f"process {accelerator.process_index} of {accelerator.num_processes}"
             text = " ".join(str(error).split()) or kind.__name__ if kind else ""
@@ -91,4 +88,4 @@ class FailureOfOne:
                 what = "lost another process; look for the message of the one that failed"
             else:
                 what = f"failed: {type(error).__name__}: {text}"
-            print(f"diffalign: {who} {what} (after step {self.trainer.state.step})", file=sys.stderr, flush=True)
+            print(f"diffalign: {who} {what} (after step {self.step()})", file=sys.stderr, flush=True)

@@ -1,31 +1,31 @@
-"""Prompts and references are embedded once, and what embedded them leaves the accelerator."""
+"""Prompts and references are embedded once; then the encoders leave the accelerator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from diffalign.models import Adapter
 from diffalign.models.prompt_cache import PROMPT_CACHE_BYTES
-from diffalign.trainers.checks import Check
+from diffalign.trainers.checks.check import Check
+from diffalign.trainers.run.batch import Record
 
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer
 
 
-def embed_all(trainer: BaseTrainer) -> None:
+def embed_all(policy: Adapter, records: Sequence[Record], negative_prompt: str) -> None:
     """On an accelerator: encode every prompt of the run now, then move the text encoders to the CPU."""
-    policy = trainer.policy
     if policy.device.type == "cpu":
         return
-    records = [*trainer.records, *trainer.eval_records]
-    policy.cache_prompts([trainer.args.negative_prompt], negative=True)
+    policy.cache_prompts([negative_prompt], negative=True)
     policy.cache_prompts([str(record["prompt"]) for record in records])
     policy.release_text_encoders()
 
 
 def embedded_once(trainer: BaseTrainer) -> Check:
-    """Roll out the same prompts once more and count what goes through a text encoder."""
+    """Collect the same batch once more and count what goes through a text encoder."""
     with _text_calls(trainer) as calls:
         trainer.collect(0)
     total = sum(calls.values())
@@ -33,15 +33,14 @@ def embedded_once(trainer: BaseTrainer) -> Check:
     return Check(
         "prompts and references are embedded once",
         total == 0,
-        f"{total} encoder calls in a second roll-out of the same prompts" + (f" ({named})" if named else ""),
-        f"Each roll-out pays for its text again: keep encodings (the policy keeps {PROMPT_CACHE_BYTES >> 30} GiB, "
+        f"{total} encoder calls in a second rollout of the same prompts" + (f" ({named})" if named else ""),
+        f"Each rollout pays for its text again: keep encodings (the policy keeps {PROMPT_CACHE_BYTES >> 30} GiB, "
         "rewards use diffalign.rewards.text_features.TextFeatures).",
     )
 
 
-def no_encoder_left(trainer: BaseTrainer) -> Check:
+def no_encoder_left(policy: Adapter) -> Check:
     """Text encoders are often larger than what is trained."""
-    policy = trainer.policy
     here = {
         name: sum(p.numel() * p.element_size() for p in module.parameters())
         for name, module in policy.text_encoders().items()

@@ -1,4 +1,4 @@
-"""Does what a run saves give the same images when diffusers loads it?"""
+"""The saved weights give the same images when diffusers loads them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from torch import Tensor
 
 from diffalign.models import has_lora, save_trained, trainable_state
 from diffalign.sampling import rollout
-from diffalign.trainers.checks import Check
-from diffalign.trainers.dry_run import restored_after
-from diffalign.trainers.evaluation import decoded
-from diffalign.trainers.plans import evaluation_plan
+from diffalign.trainers.checks.check import Check
+from diffalign.trainers.checks.dry_run import restored_after
+from diffalign.trainers.run.evaluation import decoded, evaluation_plan
 
 if TYPE_CHECKING:
     from diffalign.trainers.base import BaseTrainer

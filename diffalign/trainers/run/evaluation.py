@@ -15,10 +15,8 @@ from diffalign.evaluation.geneval import summary
 from diffalign.models import Adapter
 from diffalign.rewards.base import Reward
 from diffalign.rewards.scoring import score
-from diffalign.sampling import StepPlan, Trajectory, noise_key, rollout
-from diffalign.trainers.plans import evaluation_plan
-
-Record = Mapping[str, Any]
+from diffalign.sampling import Schedule, StepPlan, Trajectory, make_plan, noise_key, ode, rollout
+from diffalign.trainers.run.batch import Record
 
 
 def evaluate_policy(
@@ -103,6 +101,11 @@ def evaluate_policy(
     }
 
 
+def evaluation_plan(schedule: Schedule, guidance: float) -> StepPlan:
+    """The deterministic sampler of every evaluation."""
+    return make_plan(ode(schedule), record=[], guidance=guidance)
+
+
 def choosing_images(guidance_scales: Sequence[float], images_per_prompt: int, images_per_scale: int | None) -> int:
     """How many images of a prompt choose the scale: all where nothing else is said, or nothing is to choose."""
     return images_per_prompt if images_per_scale is None or len(guidance_scales) == 1 else images_per_scale
@@ -114,9 +117,9 @@ def evaluation_seeds(seed: int, images: int) -> list[int]:
 
 
 def decoded(trajectory: Trajectory) -> Tensor:
-    """The images of a roll-out that was asked to decode."""
+    """The images of a rollout that decoded them."""
     if trajectory.images is None:
-        raise ValueError("this roll-out was made with decode = False")
+        raise ValueError("this rollout was made with decode = False")
     return trajectory.images
 
 

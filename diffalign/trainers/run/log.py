@@ -10,6 +10,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from diffalign.trainers.run.trackers import tagged
+
 
 class RunLog:
     """Appends one JSON object per event; only the main process writes.
@@ -17,21 +19,27 @@ class RunLog:
     Args:
         folder: the run folder.
         accelerator: its trackers get the numbers of each step too.
+
+    Attributes:
+        last: the last optimiser step's line.
     """
 
     def __init__(self, folder: Path, accelerator: Accelerator) -> None:
         self.path = folder / "metrics.jsonl"
         self.accelerator = accelerator
+        self.last: dict[str, Any] = {}
 
-    def write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
-        """Append an event; non-finite numbers are written as null."""
-        if not self.accelerator.is_main_process:
-            return
+    def write(self, event: str, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Append an event, non-finite numbers as null; returns what was written, on every process."""
         record = {"event": event, "step": step, **{key: _json_number(value) for key, value in values.items()}}
+        self.last = record if event == "step" else self.last
+        if not self.accelerator.is_main_process:
+            return record
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
         numbers = {k: v for k, v in record.items() if isinstance(v, (int, float)) and k != "step"}
-        self.accelerator.log({f"{event}/{key}": value for key, value in numbers.items()}, step=step)
+        self.accelerator.log(tagged(event, numbers), step=step)
+        return record
 
     def truncate(self, step: int) -> None:
         """Drop the events after `step`: a resumed run repeats them."""

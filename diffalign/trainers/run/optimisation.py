@@ -132,5 +132,16 @@ class Optimisation:
         """Put `state_dict` back."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        self._set_rates()
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
+
+    def _set_rates(self) -> None:
+        """The rate of the present step by the present schedule: a run that was extended goes on where it now is."""
+        rates = [
+            base * rule(self.schedule.last_epoch)
+            for base, rule in zip(self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self.schedule._last_lr = rates

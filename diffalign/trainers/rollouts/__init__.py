@@ -1,0 +1,1 @@
+"""One rollout: prompts and seeds, step plans, micro-batches, scores."""

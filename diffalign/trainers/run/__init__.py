@@ -1,0 +1,1 @@
+"""A run: its folder, log, checkpoints, optimiser, evaluations, watchdog."""
