@@ -9,47 +9,77 @@ from typing import Any
 import pytest
 import yaml
 
-from diffalign.config import ALIASES, RunConfig, changed, known_keys, load_config, make_config, save_config
+from diffalign.config import RunConfig, aliases, changed, known_keys, read_config, save_config
+from diffalign.trainers import (
+    AWMConfig,
+    NFTConfig,
+    OnPolicyConfig,
+    PolicyGradientConfig,
+    RewardConfig,
+    completed,
+    load_config,
+    make_config,
+    methods,
+)
+from diffalign.trainers.forward_process_config import ForwardProcessConfig
 
-# The public surface of `--key value` and of every recipe. Adding, renaming or removing a key is a visible change here.
-FROZEN = """
-pretrained_model_name_or_path revision variant resolution max_sequence_length
-lora_r lora_alpha lora_dropout lora_target_modules lora_path gradient_checkpointing mixed_precision
-num_inference_steps guidance_scale negative_prompt sde_type noise_level sde_window_size sde_window_range
-sde_window_schedule sde_window_every sde_window_stride ode_solver post_window_fraction sde_last_step
-timestep_fraction timestep_selection prefix_branches same_initial_noise uncond_grad
-method num_generations prompts_per_rollout updates_per_rollout num_iterations advantage scale_rewards advantage_clip
-group_by group_filter filter_mean filter_std history_size history_min_count ratio step_weights epsilon epsilon_high
-trust_region kl_limit beta kl train_timesteps nft_beta awm_weighting beta_old old_decay old_decay_rate old_decay_start
-reward_funcs reward_weights reward_kwargs multi_objective_aggregation reward_transforms reward_combination reward_routes
-reward_options reward_cache async_scoring max_failed_rewards
-max_train_steps per_device_train_batch_size learning_rate lr_scheduler lr_warmup_steps adam_beta1 adam_beta2
-adam_weight_decay adam_epsilon max_grad_norm max_skipped_steps ema_decay ema_update_every seed
-train_dataset eval_dataset max_train_samples max_eval_samples task_weights
-eval_steps eval_guidance_scales eval_num_inference_steps eval_images_per_prompt eval_images_per_scale eval_rewards
-watchdog compare eval_before output_dir overwrite_output_dir run_name report_to tracker_project_name checkpointing_steps
-checkpoints_total_limit resume_from_checkpoint preflight
-""".split()
+# The public surface of `--key value` and of every recipe, by class; a class adds to the one above it. Adding, renaming
+# or removing a key is a visible change here.
+FROZEN: dict[type[RunConfig], str] = {
+    RunConfig: """
+        method pretrained_model_name_or_path revision variant resolution height width embedded_guidance
+        max_sequence_length lora_r lora_alpha lora_dropout lora_target_modules lora_path gradient_checkpointing
+        mixed_precision denoiser_dtype num_inference_steps guidance_scale negative_prompt max_train_steps
+        per_device_train_batch_size learning_rate lr_scheduler lr_warmup_steps adam_beta1 adam_beta2 adam_weight_decay
+        adam_epsilon max_grad_norm max_skipped_steps ema_decay ema_update_every seed train_dataset eval_dataset
+        max_train_samples max_eval_samples eval_rewards reward_kwargs reward_options reward_cache eval_steps
+        eval_guidance_scales eval_num_inference_steps eval_images_per_prompt eval_images_per_scale validation_prompts
+        watchdog compare eval_before output_dir overwrite_output_dir run_name report_to tracker_project_name
+        checkpointing_steps checkpoints_total_limit resume_from_checkpoint preflight""",
+    RewardConfig: """
+        prompts_per_rollout task_weights reward_funcs reward_weights multi_objective_aggregation reward_transforms
+        reward_combination reward_routes async_scoring max_failed_rewards""",
+    OnPolicyConfig: """
+        sde_type noise_level ode_solver same_initial_noise num_generations updates_per_rollout num_iterations advantage
+        scale_rewards reward_std reward_std_epsilon advantage_clip group_by group_filter filter_mean filter_std
+        history_size history_min_count beta""",
+    PolicyGradientConfig: """
+        sde_window_size sde_window_range sde_window_schedule sde_window_every sde_window_stride post_window_fraction
+        sde_last_step timestep_fraction timestep_selection prefix_branches uncond_grad ratio step_weights epsilon
+        epsilon_high trust_region kl_limit kl""",
+    ForwardProcessConfig: """
+        timestep_fraction timestep_selection first_timestep train_timesteps beta_old old_decay old_decay_rate
+        old_decay_start""",
+    NFTConfig: "nft_beta",
+    AWMConfig: "awm_weighting epsilon epsilon_high",
+}
 
 
-def test_the_keys_are_frozen() -> None:
-    assert list(known_keys()) == FROZEN
+def test_every_method_has_a_configuration_of_its_own() -> None:
+    assert {trainer.Config for trainer in methods().values()} == {PolicyGradientConfig, NFTConfig, AWMConfig}
 
 
-def test_every_key_explains_itself() -> None:
-    texts = {f.name: f.metadata.get("help", "") for f in dataclasses.fields(RunConfig)}
+@pytest.mark.parametrize("cls", FROZEN, ids=lambda cls: cls.__name__)
+def test_the_keys_are_frozen(cls: type[RunConfig]) -> None:
+    inherited = known_keys(cls.__base__) if cls is not RunConfig else ()
+    assert [name for name in known_keys(cls) if name not in inherited] == FROZEN[cls].split()
+
+
+@pytest.mark.parametrize("cls", FROZEN, ids=lambda cls: cls.__name__)
+def test_every_key_explains_itself(cls: type[RunConfig]) -> None:
+    texts = {f.name: f.metadata.get("help", "") for f in dataclasses.fields(cls)}
     assert not {name for name, text in texts.items() if len(text) < 8}
     assert len(set(texts.values())) == len(texts), "two keys share one help text"
 
 
-def test_aliases_point_at_keys_and_shadow_none() -> None:
-    assert set(ALIASES.values()) <= set(FROZEN)
-    assert not set(ALIASES) & set(FROZEN)
+@pytest.mark.parametrize("cls", FROZEN, ids=lambda cls: cls.__name__)
+def test_aliases_name_keys_and_hide_none(cls: type[RunConfig]) -> None:
+    assert set(aliases(cls).values()) <= set(known_keys(cls)) and not set(aliases(cls)) & set(known_keys(cls))
 
 
-def test_the_defaults_are_valid_and_survive_yaml(tmp_path: Path) -> None:
-    config = make_config({})
-    assert config == RunConfig()
+@pytest.mark.parametrize("method", ["policy_gradient", "nft", "awm"])
+def test_the_defaults_are_valid_and_survive_yaml(tmp_path: Path, method: str) -> None:
+    config = make_config({"method": method})
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
 
@@ -65,7 +95,79 @@ def test_changed_values_survive_yaml(tmp_path: Path) -> None:
     )  # fmt: skip
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
-    assert set(yaml.safe_load((tmp_path / "config.yaml").read_text())) == set(FROZEN)
+
+
+def test_overwriting_and_resuming_are_never_saved_nor_taken_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    save_config(make_config({"overwrite_output_dir": True, "resume_from_checkpoint": "latest"}), path)
+    saved = yaml.safe_load(path.read_text())
+    assert not {"overwrite_output_dir", "resume_from_checkpoint"} & set(saved) and saved["config_version"] == 2
+    path.write_text("overwrite_output_dir: true\n")
+    with pytest.warns(UserWarning, match="overwrite_output_dir, which is not taken from a file"):
+        assert load_config(path) == make_config({})
+    assert load_config(path, {"overwrite_output_dir": True}).overwrite_output_dir
+
+
+def test_a_configuration_of_version_1_loses_the_keys_of_other_methods(tmp_path: Path) -> None:
+    old = {"method": "nft", "nft_beta": 0.5, "awm_weighting": "ghuber", "kl_limit": 1e-5, "preflight": True, "seed": 3}
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(old))
+    assert load_config(tmp_path / "old.yaml") == NFTConfig(nft_beta=0.5, seed=3)
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(old | {"kl_limit": 0.5}))
+    with pytest.raises(ValueError, match="`kl_limit` is a key of method = policy_gradient"):
+        load_config(tmp_path / "old.yaml")
+
+
+def test_a_configuration_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "new.yaml").write_text("config_version: 99\n")
+    with pytest.raises(ValueError, match="config_version 99.*reads up to 2"):
+        read_config(tmp_path / "new.yaml")
+
+
+def test_a_plain_configuration_is_completed_by_its_method() -> None:
+    assert completed(None) == PolicyGradientConfig() == completed({})
+    assert completed(RunConfig(seed=3, method="nft")) == NFTConfig(seed=3)
+    with pytest.raises(ValueError, match="there is no method `drafft`"):
+        completed(RunConfig(method="drafft"))
+    with pytest.raises(ValueError, match="args is a NFTConfig, and this trainer takes a AWMConfig"):
+        completed(NFTConfig(), AWMConfig)
+
+
+@pytest.mark.parametrize(
+    ("values", "owner"),
+    [
+        ({"method": "nft", "ratio": "guard"}, "ratio` is a key of method = policy_gradient"),
+        ({"method": "nft", "epsilon": 1e-4}, "epsilon` is a key of method = awm and policy_gradient"),
+        ({"method": "awm", "nft_beta": 0.1}, "nft_beta` is a key of method = nft"),
+        ({"nft_beta": 0.1}, "nft_beta` is a key of method = nft, and this run has method = policy_gradient"),
+    ],
+)
+def test_a_key_of_another_method_is_refused_by_its_owner(values: dict[str, Any], owner: str) -> None:
+    with pytest.raises(ValueError, match=owner):
+        make_config(values)
+
+
+def test_numbers_inside_nested_yaml_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("reward_transforms: {shapes: [{clamp: [1e-3, 1.5e2]}]}\nlearning_rate: 1e-4\n")
+    config = load_config(tmp_path / "run.yaml")
+    assert config.reward_transforms == {"shapes": [{"clamp": [0.001, 150.0]}]}  # type: ignore[attr-defined]
+    assert config.learning_rate == 1e-4
+
+
+def test_paths_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DATA", "/data")
+    config = RunConfig(output_dir="~/run", train_dataset="$DATA/prompts.txt", run_name="~/name")
+    assert (config.output_dir, config.train_dataset, config.run_name) == (
+        "/home/me/run", "/data/prompts.txt", "~/name"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["1e-4", 1e-4, "0.0001"])
+def test_python_converts_and_checks_like_yaml(text: Any) -> None:
+    assert PolicyGradientConfig(learning_rate=text).learning_rate == 1e-4
+    assert PolicyGradientConfig(reward_funcs="jpeg").reward_funcs == ["jpeg"]  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="did you mean `exact`"):
+        PolicyGradientConfig(kl="exactt")  # type: ignore[arg-type]
 
 
 def test_a_config_cannot_be_changed_in_place() -> None:
@@ -74,8 +176,8 @@ def test_a_config_cannot_be_changed_in_place() -> None:
 
 
 def test_defaults_are_not_shared_between_configs() -> None:
-    make_config({}).reward_funcs.append("jpeg")
-    assert make_config({}).reward_funcs == ["shapes"]
+    PolicyGradientConfig().reward_funcs.append("jpeg")
+    assert PolicyGradientConfig().reward_funcs == ["shapes"]
 
 
 @pytest.mark.parametrize(
@@ -166,8 +268,9 @@ def test_a_wrong_type_is_refused(key: str, value: Any, message: str) -> None:
         ({"sde_type": "ode"}, "no density.*choose flow_sde"),
         ({"noise_level": 0}, "needs noise"),
         ({"noise_level": 0, "method": "nft"}, "say sde_type = ode"),
-        ({"method": "nft", "ratio": "guard", "prefix_branches": 2}, "nft does not read ratio, prefix_branches"),
-        ({"nft_beta": 0.1}, "policy_gradient does not read nft_beta"),
+        ({"sde_type": "cps", "beta": 0.04}, "kl = dt_scaled is Flow-GRPO's SDE form"),
+        ({"method": "awm", "first_timestep": 10}, "leave 0 to choose"),
+        ({"history_min_count": 40, "advantage": "running"}, "never reached with history_size = 32"),
         ({"method": "awm", "sde_type": "ode", "same_initial_noise": True}, "one image many times"),
         ({"method": "nft", "sde_type": "ode", "train_timesteps": 6, "timestep_fraction": 0.5}, "leave 5 to choose"),
         ({"train_timesteps": 0, "method": "awm"}, "train_timesteps = 0 must be positive"),
@@ -177,7 +280,7 @@ def test_a_wrong_type_is_refused(key: str, value: Any, message: str) -> None:
         ({"sde_window_every": 0}, "sde_window_every = 0 must be positive"),
         ({"group_by": "seed"}, "each has its own"),
         ({"group_filter": "varied", "advantage": "running"}, "group_filter needs groups"),
-        ({"old_decay": 1.0}, "old_decay = 1.0 must lie in"),
+        ({"method": "nft", "old_decay": 1.0}, "old_decay = 1.0 must lie in"),
         ({"kl_limit": -1}, "kl_limit = -1.0 must not be negative"),
         ({"num_generations": 1}, "group of one.*advantage = running"),
         ({"same_initial_noise": True, "num_generations": 1, "advantage": "running"}, "num_generations >= 2"),
@@ -191,8 +294,11 @@ def test_a_wrong_type_is_refused(key: str, value: Any, message: str) -> None:
         ({"sde_window_size": 3, "sde_window_range": [4]}, "two rising positions"),
         ({"sde_window_size": 2, "prefix_branches": 3}, "must be a multiple of prefix_branches = 3"),
         ({"reward_funcs": []}, "name at least one reward"),
-        ({"reward_weights": [1, 2]}, "2 reward_weights for 1 reward_funcs"),
-        ({"reward_kwargs": {"shape": {}}}, "no reward of this run; did you mean `shapes`"),
+        ({"reward_funcs": ["jpeg"], "reward_weights": [1, 2]}, "2 reward_weights for 1 reward_funcs"),
+        (
+            {"reward_funcs": ["shapes", "jpeg"], "reward_kwargs": {"shape": {}}},
+            "no reward of this run; did you mean",
+        ),
         ({"report_to": ["tensorbord"]}, "valid: tensorboard, wandb"),
         ({"task_weights": {"colors": 0}}, "not all zero"),
         ({"eval_guidance_scales": []}, "name at least one guidance scale"),
@@ -225,7 +331,7 @@ def test_values_that_can_never_work_are_refused(values: dict[str, Any], message:
     ],
 )
 def test_values_at_the_border_are_accepted(values: dict[str, Any]) -> None:
-    assert make_config(values) != RunConfig()
+    assert make_config(values) != make_config({})
 
 
 def test_changed_checks_like_any_other_configuration() -> None:
@@ -246,14 +352,14 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
 def test_an_empty_file_is_the_default_configuration(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("# nothing yet\n")
-    assert load_config(path) == RunConfig()
+    assert load_config(path) == make_config({})
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("- a\n- b\n", "must hold `key: value` lines; it holds a list"),
-        ("a: [1\n", "is not valid YAML"),
+        ("a: [1\n", "not valid YAML"),
         ("1: 2\n", "unknown configuration key `1`"),
     ],
 )

@@ -28,6 +28,7 @@ from diffalign.commands._run_options import add_run_options, config_from  # noqa
 from diffalign.config import changed  # noqa: E402
 from diffalign.trainers import Trainer  # noqa: E402
 from diffalign.trainers.base import BaseTrainer  # noqa: E402
+from diffalign.trainers.run.batch import as_one_update  # noqa: E402
 
 
 def signal_and_noise(products: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,11 +56,8 @@ def signal_to_noise(gradients: Tensor) -> tuple[float, float]:
 def gradient(trainer: BaseTrainer, index: int) -> Tensor:
     """Gradient (D,) of one update on all samples of rollout ``index``; the weights stay."""
     trainer.state.step = index  # the noise of a forward process is drawn by step
-    batch = trainer.collect(index)
-    feedback, rows = feedback_of(trainer, batch), torch.arange(batch.spec.samples)
-    for micro in batch.mine.values():
-        for loss in trainer.losses(batch, micro, feedback, rows):
-            loss.backward()
+    batch = trainer.prepare(trainer.collect(index))
+    trainer.backward(batch, as_one_update(batch))
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in trainer.parameters]
     flat = torch.cat([part.flatten() for part in parts])
     for parameter in trainer.parameters:

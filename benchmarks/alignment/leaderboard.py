@@ -23,7 +23,7 @@ from benchmarks.alignment.keep import add  # noqa: E402
 from benchmarks.alignment.method_curves import draw  # noqa: E402
 from benchmarks.alignment.results import Results  # noqa: E402
 from benchmarks.alignment.run_folder import curve, model_evaluations, read_run  # noqa: E402
-from diffalign.config import RunConfig, load_config  # noqa: E402
+from diffalign.trainers import OnPolicyConfig, load_config  # noqa: E402
 
 MODEL = "shapes-flow"
 PAGE = ROOT / "docs" / "comparison.md"
@@ -52,12 +52,12 @@ def recipes() -> list[str]:
     return [p.stem for p in found if p.stem != "quickstart" and load_config(p).reward_funcs == ["shapes"]]
 
 
-def steps_per_rollout(config: RunConfig) -> int:
+def steps_per_rollout(config: OnPolicyConfig) -> int:
     """Optimiser steps between two rollouts."""
     return config.updates_per_rollout * config.num_iterations
 
 
-def steps_within(config: RunConfig, cost: float, evaluations: int) -> int:
+def steps_within(config: OnPolicyConfig, cost: float, evaluations: int) -> int:
     """Optimiser steps of the whole rollouts that a budget pays for.
 
     Args:

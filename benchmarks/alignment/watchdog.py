@@ -22,9 +22,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from diffalign.config import RunConfig, make_config  # noqa: E402
+from diffalign.config import RunConfig  # noqa: E402
 from diffalign.data.prompts import read_prompts  # noqa: E402
-from diffalign.trainers import Trainer  # noqa: E402
+from diffalign.trainers import Trainer, make_config  # noqa: E402
 
 EXACT, ALLOWED = "shapes_strict", 0.03
 """The score that counts, and the fall from its best that an alarm has to come before."""

@@ -27,9 +27,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from diffalign.config import make_config  # noqa: E402
 from diffalign.models import Adapter, load_policy  # noqa: E402
-from diffalign.trainers import PolicyGradientTrainer  # noqa: E402
+from diffalign.trainers import PolicyGradientTrainer, make_config  # noqa: E402
 
 PROMPTS = ["a photo of a red circle", "a photo of two squares", "a photo of a blue triangle", "a photo of a ring"]
 

@@ -26,9 +26,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.system.reference_loop import Samples, Settings, roll_out, train  # noqa: E402
-from diffalign.config import make_config  # noqa: E402
 from diffalign.models import Adapter, load_policy, trainable_parameters  # noqa: E402
-from diffalign.trainers import PolicyGradientTrainer  # noqa: E402
+from diffalign.trainers import PolicyGradientTrainer, make_config  # noqa: E402
+from diffalign.trainers.run.batch import as_one_update  # noqa: E402
 
 STEPS, NOISE_LEVEL, CLIP = 6, 0.7, 1e-4
 TOLERANCE = 1e-3
@@ -89,11 +89,8 @@ def gradients(trainer: PolicyGradientTrainer) -> torch.Tensor:
 
 def ours_train(trainer: PolicyGradientTrainer, batch: Any) -> None:
     """The backward passes of one update."""
-    feedback = trainer.feedback(batch)
-    chunk = torch.arange(batch.spec.samples)
-    for micro in batch.mine.values():
-        for loss in trainer.losses(batch, micro, feedback, chunk):
-            loss.backward()
+    batch = trainer.prepare(batch)
+    trainer.backward(batch, as_one_update(batch))
 
 
 class Reference:
@@ -107,7 +104,7 @@ class Reference:
 
     def __init__(self, trainer: PolicyGradientTrainer, batch: Any, size: int) -> None:
         self.policy, self.size = trainer.policy, size
-        self.spec, self.advantages = batch.spec, trainer.feedback(batch).values
+        self.spec, self.advantages = batch.spec, trainer.prepare(batch).feedback.values
         args = trainer.args
         self.settings = Settings(STEPS, NOISE_LEVEL, args.guidance_scale, CLIP, args.seed)
 

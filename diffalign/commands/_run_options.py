@@ -15,7 +15,7 @@ from diffalign.config import RunConfig, default_of, hints, parse_yaml
 HELP_WORDS = ("-h", "--help")
 
 
-def add_run_options(parser: argparse.ArgumentParser, verb: str, words: Sequence[str]) -> None:
+def add_run_options(parser: argparse.ArgumentParser, verb: str, words: Sequence[str] = ()) -> None:
     """Adds `--config` and one option per configuration key.
 
     Args:

@@ -13,8 +13,8 @@ from diffalign.config.foreign_names import suggestion
 from diffalign.config.keys import aliases, default_of, hints, key, known_keys
 from diffalign.config.paths import expanded
 from diffalign.config.run_config import RunConfig
-from diffalign.naming import nearest
 from diffalign.config.yaml_text import parse_yaml, read_mapping
+from diffalign.naming import nearest
 
 __all__ = [
     "RunConfig",

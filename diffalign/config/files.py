@@ -8,9 +8,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from diffalign.config.foreign_names import suggestion
 from diffalign.config.keys import aliases, known_keys
 from diffalign.config.run_config import RunConfig
-from diffalign.config.foreign_names import suggestion
 from diffalign.config.yaml_text import read_mapping, write_mapping
 
 C = TypeVar("C", bound=RunConfig)

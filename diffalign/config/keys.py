@@ -6,7 +6,6 @@ import dataclasses
 import math
 import typing
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 
@@ -55,13 +54,11 @@ def known_keys(cls: type[Any]) -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(cls))
 
 
-@cache
 def hints(cls: type[Any]) -> dict[str, Any]:
     """Key -> annotated type."""
     return typing.get_type_hints(cls)
 
 
-@cache
 def aliases(cls: type[Any]) -> dict[str, str]:
     """Other name -> key."""
     return {alias: f.name for f in dataclasses.fields(cls) for alias in f.metadata.get("aliases", ())}

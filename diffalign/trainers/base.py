@@ -277,10 +277,8 @@ class BaseTrainer(ABC):
         dropout = weights.dropout(self.policy, self.args.seed, self.state.step)
         usable = self.usable(batch, update.rows)
         with self.clock.phase("train"), self.policy.meter.phase("train"), dropout:
-            for number in update.micro_batches if usable else ():
-                if number in batch.mine:
-                    for loss in self.losses(batch, number, update.rows):
-                        self.optimisation.backward(loss)
+            if usable:
+                self.backward(batch, update)
             rate = self.optimisation.learning_rate
             result = self.optimisation.step() if usable else self.optimisation.skip_step()
         self.state.step += 1
@@ -294,6 +292,13 @@ class BaseTrainer(ABC):
                 f"{self._skip_text(result, batch)}; {self.state.skipped} steps in a row were skipped, more than "
                 "max_skipped_steps allows"
             )
+
+    def backward(self, batch: Batch, update: Update) -> None:
+        """Add the gradient of an update, as far as this process has its micro-batches."""
+        for number in update.micro_batches:
+            if number in batch.mine:
+                for loss in self.losses(batch, number, update.rows):
+                    self.optimisation.backward(loss)
 
     def _count(self, result: StepResult, batch: Batch) -> None:
         """After a step: averages, or a warning about the step that was skipped, on every process alike."""

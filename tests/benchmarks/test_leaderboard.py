@@ -12,7 +12,7 @@ from benchmarks.alignment.keep import add
 from benchmarks.alignment.method_curves import draw
 from benchmarks.alignment.results import Results
 from benchmarks.alignment.run_folder import read_run
-from diffalign.config import RunConfig
+from diffalign.trainers import OnPolicyConfig
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_table_and_reading_say_what_the_summary_holds(results):
 
 
 def test_the_budget_pays_for_whole_roll_outs():
-    config = RunConfig(updates_per_rollout=2, num_iterations=3)
+    config = OnPolicyConfig(updates_per_rollout=2, num_iterations=3)
     assert leaderboard.steps_within(config, 1000.0, 4999) == 4 * 6
     with pytest.raises(ValueError, match="budget: 999"):
         leaderboard.steps_within(config, 1000.0, 999)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffalign.models import trainable_parameters, trainable_state
 from diffalign.trainers import BaseTrainer, Trainer
+from diffalign.trainers.run.batch import as_one_update
 from tests.tiny_pipelines import tiny_sd3
 
 TASKS = {"a photo of a red circle": "colors", "two blue square": "counting"}
@@ -112,9 +113,7 @@ def disturb(trainer: BaseTrainer, amount: float = 0.05, seed: int = 7) -> None:
 def gradient(trainer: BaseTrainer, batch: Any) -> list[Tensor]:
     """The gradient of one update over a whole roll-out, as the trainer makes it."""
     batch = trainer.prepare(batch)
-    for number in batch.mine:
-        for loss in trainer.losses(batch, number, torch.arange(batch.samples)):
-            loss.backward()
+    trainer.backward(batch, as_one_update(batch))
     found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in trainer.parameters]
     trainer.optimisation.optimizer.zero_grad()
     return found

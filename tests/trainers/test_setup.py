@@ -11,8 +11,8 @@ from peft import LoraConfig
 
 from diffalign.models import adapt, has_lora, trainable_state
 from diffalign.rewards.base import FunctionReward
-from diffalign.trainers import BaseTrainer, PolicyGradientTrainer, Trainer, load_config
-from diffalign.trainers.run import setup, trackers
+from diffalign.trainers import BaseTrainer, PolicyGradientTrainer, Trainer, load_config, make_config
+from diffalign.trainers.run import trackers
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
 from tests.trainers.small_runs import KEYS, RECORDS, disturb, events, redness, same, small_trainer
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffalign.models import trainable_state
 from diffalign.trainers.checks.check import Check
+from diffalign.trainers.run.batch import as_one_update
 from diffalign.trainers.run.checkpoints import load_checkpoint, save_checkpoint
 from diffalign.trainers.run.weights import averaged, dropout
 
@@ -50,12 +51,10 @@ def _moves(trainer: BaseTrainer, batch: Batch, before: dict[str, Tensor]) -> Che
     """One update at the full learning rate (warm-up starts at 0)."""
     rate = trainer.args.learning_rate
     batch = trainer.prepare(batch)
-    rows = torch.arange(batch.samples)
+    update = as_one_update(batch)
     with dropout(trainer.policy, trainer.args.seed, 0):
-        for number in batch.mine:
-            for loss in trainer.losses(batch, number, rows):
-                trainer.optimisation.backward(loss)
-    trainer.metrics(batch, rows)  # clears the statistics of the losses
+        trainer.backward(batch, update)
+    trainer.metrics(batch, update.rows)  # clears the statistics of the losses
     for group in trainer.optimisation.optimizer.param_groups:
         group["lr"] = rate
     result = trainer.optimisation.step()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from diffalign.sampling import StepPlan, Trajectory
@@ -58,8 +57,3 @@ class RolloutBatch:
     def by_group(self, values: Tensor) -> Tensor:
         """(N,) -> (P, G): one row per prompt."""
         return values.view(len(self.spec.records), -1)
-
-
-def everything(batch: RolloutBatch) -> Tensor:
-    """(N,) long: all samples of a rollout, as one update would have them."""
-    return torch.arange(batch.samples)

@@ -55,6 +55,11 @@ def cut_updates(sizes: Sequence[Sequence[Tensor]]) -> list[Update]:
     return updates
 
 
+def as_one_update(batch: Batch) -> Update:
+    """All samples of a batch in one optimiser step."""
+    return Update(range(sum(len(update.micro_batches) for update in batch.updates())), torch.arange(batch.samples))
+
+
 def gather_rows(accelerator: Accelerator, values: Tensor, rows: Tensor, total: int) -> Tensor:
     """(total, ...) tensor, equal on every process, from each process's own rows (n, ...); every row has one owner."""
     out = torch.zeros((total, *values.shape[1:]), dtype=values.dtype, device=accelerator.device)
