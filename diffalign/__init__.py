@@ -5,39 +5,118 @@ The public names are imported on first use, so that `import diffalign` is quick 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
+
+from diffalign._lazy import lazy
+
+if TYPE_CHECKING:
+    from diffalign import evaluation, losses, models, rewards, sampling, trainers
+    from diffalign.citations import cite
+    from diffalign.config import RunConfig
+    from diffalign.models import Adapter, adapt, load_lora, load_policy
+    from diffalign.sampling import (
+        Dynamics,
+        Policy,
+        Schedule,
+        StepPlan,
+        Trajectory,
+        cps,
+        dance_sde,
+        ddim,
+        dpmpp2m,
+        flow_sde,
+        make_plan,
+        memoryless,
+        ode,
+        replay,
+        rollout,
+    )
+    from diffalign.trainers import (
+        AWMConfig,
+        AWMTrainer,
+        BaseTrainer,
+        Callback,
+        NFTConfig,
+        NFTTrainer,
+        OnPolicyTrainer,
+        PolicyGradientConfig,
+        PolicyGradientTrainer,
+        Trainer,
+        TrainOutput,
+        evaluate_policy,
+        load_config,
+        make_config,
+        methods,
+        preflight,
+    )
 
 __version__ = "0.1.0"
 
-# name -> (module, attribute); an attribute of None means the module itself.
-_PUBLIC: dict[str, tuple[str, str | None]] = {
-    "PolicyGradientTrainer": ("diffalign.trainers", "PolicyGradientTrainer"),
-    "RunConfig": ("diffalign.config", "RunConfig"),
-    "Trainer": ("diffalign.trainers", "Trainer"),
-    "cite": ("diffalign.citations", "cite"),
-    "load_policy": ("diffalign.models", "load_policy"),
-    "rewards": ("diffalign.rewards", None),
-    "rollout": ("diffalign.sampling", "rollout"),
-}
+_PUBLIC = {
+    "diffalign.citations": ("cite",),
+    "diffalign.config": ("RunConfig",),
+    "diffalign.models": ("Adapter", "adapt", "load_lora", "load_policy"),
+    "diffalign.sampling": (
+        "Dynamics", "Policy", "Schedule", "StepPlan", "Trajectory", "cps", "dance_sde", "ddim", "dpmpp2m", "flow_sde",
+        "make_plan", "memoryless", "ode", "replay", "rollout",
+    ),
+    "diffalign.trainers": (
+        "AWMConfig", "AWMTrainer", "BaseTrainer", "Callback", "NFTConfig", "NFTTrainer", "OnPolicyTrainer",
+        "PolicyGradientConfig", "PolicyGradientTrainer", "TrainOutput", "Trainer", "evaluate_policy", "load_config",
+        "make_config", "methods", "preflight",
+    ),
+}  # fmt: skip
+_PACKAGES = ("evaluation", "losses", "models", "rewards", "sampling", "trainers")
 
-__all__ = ["__version__", *_PUBLIC]
+__getattr__, __dir__ = lazy(
+    __name__,
+    {name: f"{module}:{name}" for module, names in _PUBLIC.items() for name in names}
+    | {name: f"diffalign.{name}" for name in _PACKAGES},
+)
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first asked for (PEP 562)."""
-    if name not in _PUBLIC:
-        raise AttributeError(
-            f"module 'diffalign' has no attribute {name!r}; public names: {', '.join(sorted(_PUBLIC))}"
-        )
-    module, attribute = _PUBLIC[name]
-    value = import_module(module)
-    if attribute is not None:
-        value = getattr(value, attribute)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Lists the lazy names beside those already imported."""
-    return sorted({*globals(), *_PUBLIC})
+__all__ = [
+    "AWMConfig",
+    "AWMTrainer",
+    "Adapter",
+    "BaseTrainer",
+    "Callback",
+    "Dynamics",
+    "NFTConfig",
+    "NFTTrainer",
+    "OnPolicyTrainer",
+    "Policy",
+    "PolicyGradientConfig",
+    "PolicyGradientTrainer",
+    "RunConfig",
+    "Schedule",
+    "StepPlan",
+    "TrainOutput",
+    "Trainer",
+    "Trajectory",
+    "__version__",
+    "adapt",
+    "cite",
+    "cps",
+    "dance_sde",
+    "ddim",
+    "dpmpp2m",
+    "evaluate_policy",
+    "evaluation",
+    "flow_sde",
+    "load_config",
+    "load_lora",
+    "load_policy",
+    "losses",
+    "make_config",
+    "make_plan",
+    "memoryless",
+    "methods",
+    "models",
+    "ode",
+    "preflight",
+    "replay",
+    "rewards",
+    "rollout",
+    "sampling",
+    "trainers",
+]

@@ -18,6 +18,7 @@ from diffalign.rewards.contract import check_contract
 from diffalign.rewards.groups import GroupReward, broadcast, leave_one_out
 from diffalign.rewards.guard import GuardedReward
 from diffalign.rewards.pairs import AnchoredReward, PairwiseJudge, PairwiseReward
+from diffalign.rewards.identity import identity
 from diffalign.rewards.preparation import check_names, prepare
 from diffalign.rewards.registry import Entry, as_reward, entries, get, listed, names
 from diffalign.rewards.scorer import Pending, Scorer
@@ -45,6 +46,7 @@ __all__ = [
     "count_failures",
     "entries",
     "get",
+    "identity",
     "leave_one_out",
     "listed",
     "moved",

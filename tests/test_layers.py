@@ -32,10 +32,11 @@ BELOW_TRAINERS = {
 }
 
 # Parts that every other may import: they import nothing of diffalign and no library.
-BOTTOM = {"naming"}
+BOTTOM = {"_lazy", "naming"}
 
 # part -> the parts of diffalign that it may import beside those. A new part is a new row.
 LAYERS: dict[str, set[str]] = {
+    "_lazy": set(),
     "naming": set(),
     "losses": {"citations"},
     "sampling": set(),
@@ -94,9 +95,17 @@ def absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
 
 
 def imports(source: str, module: str, is_package: bool = False) -> set[str]:
-    """Dotted names of all modules that a source imports; `from diffalign import part` counts as `diffalign.part`."""
+    """Dotted names of all modules that a source imports; `from diffalign import part` counts as `diffalign.part`.
+
+    Imports for type checkers alone do not count: they never run.
+    """
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    typed = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    hidden = {id(inner) for node in typed for statement in node.body for inner in ast.walk(statement)}
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

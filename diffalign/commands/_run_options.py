@@ -93,9 +93,9 @@ def _method_to_explain(words: Sequence[str]) -> str | None:
 
 
 def _methods() -> list[str]:
-    from diffalign.trainers import methods
+    from diffalign.trainers import method_names
 
-    return list(methods())
+    return method_names()
 
 
 def _config_class(method: str) -> type[RunConfig]:

@@ -13,6 +13,7 @@ from diffalign.trainers.on_policy_config import OnPolicyConfig, fraction_of
 class PolicyGradientConfig(OnPolicyConfig):
     """Which steps are stochastic and trained, and the objective of each step."""
 
+    method: str = key("policy_gradient", "training method; `--help METHOD` shows its own keys", section="method")
     sde_window_size: int | None = key(
         None, "stochastic steps per rollout, the rest is ODE; default: every step", section="policy gradient"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import cache
@@ -34,6 +35,12 @@ def methods() -> dict[str, type[BaseTrainer]]:
             if own and not inspect.isabstract(value):
                 found[value.Config.method] = value
     return dict(sorted(found.items()))
+
+
+def method_names() -> list[str]:
+    """Names of all methods, read from the sources: nothing heavy is imported."""
+    texts = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py")]
+    return sorted({name for text in texts for name in re.findall(r'^    method: str = key\(\s*"(\w+)"', text, re.M)})
 
 
 def trainer_class(method: str) -> type[BaseTrainer]:

@@ -14,6 +14,7 @@ import pytest
 
 from diffalign import commands
 from diffalign.commands import main, verbs
+from diffalign.commands._parser import Parser
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "peft")
@@ -39,7 +40,7 @@ def test_a_verb_is_a_module_without_underscore():
 def test_every_verb_has_the_three_parts_and_explains_every_option(verb):
     module = commands._load(verb)
     assert module.HELP and "\n" not in module.HELP
-    parser = ArgumentParser()
+    parser = Parser()
     module.add_arguments(parser)
     assert callable(module.run)
     silent = [action.dest for action in parser._actions if not action.help and action.dest != "action"]

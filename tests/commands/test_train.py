@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from diffalign import trainers
-from diffalign.config import make_config
-from diffalign.trainers import Check
+from diffalign.trainers import Check, make_config
 from diffalign.trainers.run.interrupt import Terminated
 
 

@@ -28,7 +28,7 @@ LOOP = ("train", "_loop", "_begin", "_finish", "_update", "update", "backward", 
 def images():
     generator = torch.Generator().manual_seed(0)
     return [
-        {"prompt": record["prompt"], "metadata": {"image": torch.rand(3, 16, 16, generator=generator)}}
+        {"prompt": record["prompt"], "metadata": {"image": torch.rand(3, 32, 32, generator=generator)}}
         for record in RECORDS * 2
     ]
 
@@ -61,8 +61,8 @@ def test_the_toy_through_the_sampler_raises_its_reward(tmp_path):
 
     def reward():
         batch = trainer.collect(0)
-        with torch.no_grad():
-            return -sum(float(loss) for n in batch.mine for loss in trainer.losses(batch, n, torch.arange(2)))
+        terms = [loss.detach() for n in batch.mine for loss in trainer.losses(batch, n, torch.arange(2))]
+        return -float(sum(terms))
 
     before = reward()
     trainer.train()

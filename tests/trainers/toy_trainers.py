@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffalign.config import RunConfig, key
 from diffalign.rewards.scoring import score
-from diffalign.sampling import Conditioning, denoise, make_plan, noised, ode, rollout, step_noise
+from diffalign.sampling import denoise, encode_prompts, make_plan, noised, ode, rollout, step_noise
 from diffalign.trainers import BaseTrainer, RewardConfig
 from diffalign.trainers.rollouts.spec import choose_prompts
 from diffalign.trainers.run.batch import Update, cut_updates
@@ -80,7 +80,7 @@ class FineTuneTrainer(BaseTrainer):
         seeds = (batch.pieces[number] + index * batch.samples).tolist()
         noise = step_noise(tuple(x0.shape[1:]), seeds, seeds, 0, self.args.seed)
         k = torch.tensor(seeds) % self.args.num_inference_steps
-        cond = Conditioning(self.policy.encode(prompts), None, torch.arange(len(prompts)))
+        cond = encode_prompts(self.policy, prompts, negative_prompt=None)
         velocity = denoise(self.policy, plan, cond, k, noised(plan.dynamics.schedule, k, x0, noise))
         yield ((velocity - (noise - x0)) ** 2).flatten(1).mean(1).sum() / len(rows)
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffalign.models import Adapter
-from diffalign.rewards.base import Reward
-from diffalign.rewards.identity import identity
+from diffalign.rewards import Reward, identity
 
 VALUES = 16
 """Of each tensor that count: enough to see that other weights were loaded, and quick on a model of any size."""
