@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import warnings
-from argparse import ArgumentParser
 from pathlib import Path
 from types import FunctionType
 
