@@ -17,8 +17,8 @@ from diffalign.rewards.combination import Combination, Combined
 from diffalign.rewards.contract import check_contract
 from diffalign.rewards.groups import GroupReward, broadcast, leave_one_out
 from diffalign.rewards.guard import GuardedReward
-from diffalign.rewards.pairs import AnchoredReward, PairwiseJudge, PairwiseReward
 from diffalign.rewards.identity import identity
+from diffalign.rewards.pairs import AnchoredReward, PairwiseJudge, PairwiseReward
 from diffalign.rewards.preparation import check_names, prepare
 from diffalign.rewards.registry import Entry, as_reward, entries, get, listed, names
 from diffalign.rewards.scorer import Pending, Scorer
