@@ -3,12 +3,13 @@
 Rules as released in TencentQQGYLab/ELLA (3c228f1, dpg_bench/compute_dpg_bench.py): a question counts only if all that
 it depends on are answered "yes". `strict=True` keeps the released quirks, `strict=False` mends them: the first row of
 the table is skipped (`first_row`), an item that then lacks a parent is left out (`lost_items`), parents listed after
-their children do not count in time (`row_order`), the table by category has the last of the four images only, before
-dependence (`last_image`), and an answer is "yes" letter by letter (`exact_yes`).
+their children do not count in time (`row_order`), and the table by category has the last of the four images only,
+before dependence (`last_image`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -124,9 +125,9 @@ def first_level(category: str) -> str:
     return category.split("-")[0].strip()
 
 
-def is_yes(answer: str, *, strict: bool = True) -> bool:
-    """Whether an answer in words is a yes."""
-    return answer == "yes" if strict else answer.strip().lower().rstrip(".!, ").split(",")[0].split(" ")[0] == "yes"
+def is_yes(answer: str) -> bool:
+    """Whether an answer in words is a yes: "yes", "Yes.", "yes, it is". mPLUG's own answers are "yes" or "no"."""
+    return bool(re.match(r"\s*yes\b", answer.lower()))
 
 
 def _question(row: Mapping[str, str], number: int) -> Question:

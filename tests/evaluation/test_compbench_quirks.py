@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,6 +101,13 @@ def test_the_forms_differ_at_every_listed_quirk(quirk):
 
 def test_every_quirk_has_a_name_of_its_own_and_a_case():
     assert [quirk.name for quirk in QUIRKS] == list(CASES)
+
+
+def test_the_documentation_lists_every_quirk_and_no_other():
+    page = (Path(__file__).resolve().parents[2] / "docs/suites/compbench.md").read_text()
+    table = page.split("## Quirks")[1].split("Kept in both forms")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert rows == [f"| `{q.name}` | {q.part} | {q.released} | {q.mended} |" for q in QUIRKS]
 
 
 def scene(rng: random.Random) -> list[Detection]:

@@ -48,7 +48,7 @@ def score(strict: bool, images: Tensor, lines: Sequence[Line], judges: Judges) -
     answers = judges.answer(images, [[q.text for q in line["questions"]] for line in lines])
     outcomes = []
     for line, words in zip(lines, answers, strict=True):
-        right = [dpg.is_yes(word, strict=strict) for word in words]
+        right = [dpg.is_yes(word) for word in words]
         by_number = dict(zip((q.number for q in line["questions"]), right, strict=True))
         value = dpg.image_score(by_number, line["questions"], strict=strict)
         outcomes.append(Outcome(value, {"answers": [float(one) for one in right]}))
