@@ -12,7 +12,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from diffalign.evaluation.compbench_prompts import PLACES, Kind
+from diffalign.evaluation.compbench_complex import Kind
+from diffalign.evaluation.compbench_prompts import PLACES
 from diffalign.evaluation.judges import ParsedPrompt
 
 MOST_QUESTIONS = 8
@@ -76,9 +77,9 @@ def three_in_one(kind: Kind, attribute: float, spatial: float, similarity: float
     """Score of one image of the complex category: the mean of what its type of prompt asks for.
 
     Args:
-        kind: `compbench_prompts.complex_kind`.
+        kind: `compbench_complex.complex_kind`.
         attribute: BLIP-VQA score.
-        spatial: 2-D spatial score with objects of `read_complex_pair`.
+        spatial: 2-D spatial score with objects of `compbench_complex.read_complex_pair`.
         similarity: CLIP's cosine, which has another scale than the other two.
 
     Raises:

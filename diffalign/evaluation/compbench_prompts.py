@@ -1,4 +1,4 @@
-"""What T2I-CompBench reads from a prompt: two objects and their relation, counted objects, questions, prompt type.
+"""What T2I-CompBench's spatial categories read from a prompt: two objects and their relation.
 
 `strict=True` reads as the released code does (Karine-Huang/T2I-CompBench, 1b709499), `strict=False` as it was meant;
 docs/suites/compbench.md lists the differences. Word classes come from a parser (`diffalign.evaluation.judges`).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from diffalign.evaluation.judges import ParsedPrompt, Word
 
@@ -25,7 +25,6 @@ FLAT_RELATIONS = (
 )
 """Looked up in this order, as substrings."""
 DEPTH_RELATIONS = ("in front of", "behind", "hidden")
-COMPLEX_RELATIONS = ("on top of", "on bottom of", "on the left", "on the right", "next to", "on side of", "near")
 PLACES = frozenset({"left", "right", "top", "bottom", "side", "front"})
 MENDED_FORMS = {
     r"on (?:the )?side of|beside": "on side of",
@@ -40,8 +39,6 @@ MENDED_FORMS = {
     r"hidden": "hidden",
 }
 """Whole-word forms of each relation; the one that comes first in the prompt counts."""
-
-Kind = Literal["spatial", "action", "both"]
 
 
 class Pair(NamedTuple):
@@ -95,26 +92,6 @@ def read_pair(prompt: str, parsed: ParsedPrompt, relations: Sequence[str], *, st
     return Pair(first, second, find_relation(prompt, relations, strict=strict))
 
 
-def read_complex_pair(prompt: str, parsed: ParsedPrompt, *, strict: bool = True) -> Pair | None:
-    """The two objects around a relation of a free sentence; None where the rules find none.
-
-    Released rule: around every relation phrase the nearest noun or proper noun before it, and the first noun after it
-    (else the first proper noun that another does not follow); anything but two objects in all gives None. Mended: the
-    objects around the first phrase that has both.
-    """
-    found: list[list[str]] = []
-    texts = [word.text for word in parsed.words]
-    for i in range(len(texts)):
-        length = next((n for n in (3, 2, 1) if " ".join(texts[i : i + n]) in COMPLEX_RELATIONS), 0)
-        if length:
-            found.append(_around(parsed.words, i, i + length, whole=not strict))
-    objects = [name for pair in found for name in pair] if strict else next((p for p in found if len(p) == 2), [])
-    if len(objects) != 2:
-        return None
-    first, second = (labels_of(name, strict=strict) for name in objects)
-    return Pair(first, second, find_relation(prompt, FLAT_RELATIONS, strict=strict))
-
-
 def labels_of(name: str, *, strict: bool = True) -> tuple[str, ...]:
     """Labels that a detector may give an object of this name; people are "person"."""
     if strict:
@@ -136,39 +113,5 @@ def object_names(parsed: ParsedPrompt) -> list[str]:
     return names
 
 
-def complex_kind(prompt: str) -> Kind:
-    """Type of a prompt of the complex category: a spatial relation, an action, or both.
-
-    The released lists of types (complex_val_spatial.txt, complex_val_action.txt) as a rule: a relation phrase makes it
-    spatial, and any verb but a bare "is" or "was" an action. It gives the released type for 300 of 300 validation and
-    698 of 700 training prompts.
-    """
-    text = prompt.lower()
-    phrases = "|".join((*COMPLEX_RELATIONS, "on the side of", "below (?=the)"))
-    if not re.search(rf"\b(?:{phrases})", text):
-        return "action"
-    return "spatial" if re.search(r"\b(?:is|was|are|were)\b(?! \w+(?:ed|ing)\b)", text) else "both"
-
-
 def _single_nouns(parsed: ParsedPrompt) -> list[str]:
     return [word.text for word in parsed.words if word.kind == "NOUN"]
-
-
-def _around(words: Sequence[Word], start: int, end: int, *, whole: bool) -> list[str]:
-    """Objects before word `start` and from word `end` on, each if there is one."""
-    before = next((i for i in range(start - 1, -1, -1) if words[i].kind in ("NOUN", "PROPN")), None)
-    nouns = [i for i in range(end, len(words)) if words[i].kind == "NOUN"]
-    proper = [i for i in range(end, len(words) - 1) if words[i].kind == "PROPN" and words[i + 1].kind != "PROPN"]
-    after = next(iter(nouns or proper), None)
-    return [_name_at(words, i, whole=whole) for i in (before, after) if i is not None]
-
-
-def _name_at(words: Sequence[Word], i: int, *, whole: bool) -> str:
-    """The noun at i, or the whole run of nouns around it."""
-    first = last = i
-    if whole:
-        while first > 0 and words[first - 1].kind in ("NOUN", "PROPN"):
-            first -= 1
-        while last + 1 < len(words) and words[last + 1].kind in ("NOUN", "PROPN"):
-            last += 1
-    return " ".join(word.text for word in words[first : last + 1])

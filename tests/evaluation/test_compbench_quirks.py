@@ -10,6 +10,7 @@ import torch
 
 from diffalign.evaluation import compbench_attributes as attributes
 from diffalign.evaluation import compbench_prompts as prompts
+from diffalign.evaluation.compbench_complex import read_complex_pair
 from diffalign.evaluation.compbench_counts import Counted, read_counts
 from diffalign.evaluation.compbench_depth import depth_position, framed_depth, spatial_depth
 from diffalign.evaluation.compbench_numeracy import numeracy
@@ -89,7 +90,7 @@ CASES = {
     "eight_questions": lambda s: attributes.questions(text(*[(c, "NOUN") for c in "bcdefghjk"]), strict=s),
     "rounding": lambda s: attributes.attribute([1 / 3], strict=s),
     "place_questions": lambda s: attributes.questions(text(("dog", "NOUN"), ("the bottom", "NOUN")), strict=s),
-    "two_objects": lambda s: prompts.read_complex_pair("", parse("a cat near a dog next to a pig"), strict=s),
+    "two_objects": lambda s: read_complex_pair("", parse("a cat near a dog next to a pig"), strict=s),
     "adjectives_removed": lambda s: attributes.similarity_text("red hat", RED_HAT, strict=s),
 }  # fmt: skip
 

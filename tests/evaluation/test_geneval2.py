@@ -29,6 +29,9 @@ LINE = {
         ([1.0, 0.0, 1.0], 2 / 3, 0),  # one atom at 0 takes the prompt
         ([0.25, 1.0], 0.625, 0.5),
         ([0.5] * 10, 0.5, 0.5),
+        ([0.81, 1.0], 0.905, 0.9),
+        ([0.1, 0.1, 0.1], 0.1, 0.1),
+        ([0.0], 0, 0),
     ],
 )
 def test_means_of_known_atoms(atoms, arithmetic, geometric):

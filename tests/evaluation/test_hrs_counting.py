@@ -22,6 +22,11 @@ def image(**labels: int) -> list[Detection]:
         ({"cat": 4}, {"dog": 3}, (0, 0, 3)),  # other classes do not matter
         ({"dog": 1, "cat": 3}, {"dog": 2, "cat": 2}, (3, 1, 1)),
         ({"Dog": 2}, {"dog": 2}, (2, 0, 0)),  # labels in lower case
+        ({"dog": 2, "cat": 2}, {"dog": 2, "cat": 2}, (4, 0, 0)),
+        ({"dog": 4}, {"dog": 2, "cat": 2}, (2, 2, 2)),  # one class does not stand in for another
+        ({"dog": 9, "cat": 1}, {"dog": 1, "cat": 1}, (2, 8, 0)),
+        ({"cup": 1}, {}, (0, 0, 0)),  # nothing is wanted
+        ({"teddy bear": 1}, {"bear": 1}, (0, 0, 1)),  # labels are compared whole
     ],
 )
 def test_counts_of_known_images(found, wanted, expected):

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from diffalign.evaluation import compbench_attributes as attributes
+from diffalign.evaluation import compbench_complex
 from diffalign.evaluation import compbench_prompts as prompts
 from diffalign.evaluation.compbench_counts import Counted, read_counts
 from diffalign.evaluation.judges import ParsedPrompt
@@ -57,13 +58,13 @@ def _text_line(prompt: str, parsed: ParsedPrompt, metadata: Mapping[str, Any], s
 
 
 def _complex_line(prompt: str, parsed: ParsedPrompt, metadata: Mapping[str, Any], strict: bool) -> dict[str, Any]:
-    kind = metadata.get("kind") or prompts.complex_kind(prompt)
+    kind = metadata.get("kind") or compbench_complex.complex_kind(prompt)
     if kind not in ("spatial", "action", "both"):
         raise ValueError(f"`kind` is {kind!r}; valid: spatial, action, both")
     return {
         **_attribute_line(prompt, parsed, metadata, strict),
         "kind": kind,
-        "pair": prompts.read_complex_pair(prompt, parsed, strict=strict),
+        "pair": compbench_complex.read_complex_pair(prompt, parsed, strict=strict),
         "text": attributes.similarity_text(prompt, parsed, strict=strict),
     }
 
