@@ -98,6 +98,8 @@ def kl_mask(
 ) -> Tensor:
     """Return ``-A rho`` without gradient where the step has left the trust region and would leave it further.
 
+    Formula: -A rho, without gradient where KL > limit and the update would move rho further from 1
+
     Flow-DPPO (arXiv:2606.11025, the form of verl-omni): a term has no gradient when its KL to the rollout policy
     exceeds ``limit`` *and* the update would move the ratio further from 1 (A > 0 at rho > 1, A < 0 at rho < 1). No
     ratio is clipped: the KL of two Gaussian steps is exact, while a mean ratio drifts below 1.

@@ -48,6 +48,8 @@ def clip_cov(
 ) -> Tensor:
     """Return PPO's clip with a random few tokens of high covariance set to 0 (Clip-Cov, arXiv:2505.22617, verl's form).
 
+    Formula: max(-A rho, -A clip(rho)), 0 for drawn tokens with low < (A - mean A)(logp - mean logp) < high
+
     Tokens whose advantage and log-prob rise together lower the entropy most. Of the tokens with a covariance in ``(low,
     high)`` that the clip has not taken, ``share`` of all tokens (at least one) are drawn.
 
@@ -92,6 +94,8 @@ def kl_cov(
 ) -> Tensor:
     """Return ``-A rho``, plus ``kl_coef |x|`` for the tokens of highest covariance (KL-Cov, arXiv:2505.22617, verl's
     form).
+
+    Formula: -A rho + kl_coef |x| on the `share` of tokens of largest (A - mean A)(logp - mean logp)
 
     Args:
         log_ratio: see :mod:`~diffalign.losses.policy_objectives`, as ``adv`` and ``mask``.

@@ -48,6 +48,8 @@ def dppo_tv(
     """Return ``-sg(min(rho, bound)) A x`` for tokens within a total-variation distance of the rollout policy
     (DPPO-Binary-TV, arXiv:2602.04879, verl's form).
 
+    Formula: -sg(min(rho, bound)) A x where p - p_old <= eps_high (A > 0) or >= -eps_low
+
     A token of A > 0 counts while ``p - p_old <= eps_high``, any other while ``p - p_old >= -eps_low``.
 
     Args:
@@ -84,6 +86,8 @@ def dppo_kl(
 ) -> Tensor:
     """Return ``-sg(min(rho, bound)) A x`` for tokens within a binary KL of the rollout policy, or moving back to it
     (DPPO-Binary-KL, arXiv:2602.04879, verl's form).
+
+    Formula: -sg(min(rho, bound)) A x where KL(Bernoulli(p_old) || Bernoulli(p)) <= eps, or moving back
 
     The KL is that of "this token or another one", ``KL(Bernoulli(p_old) || Bernoulli(p))``; ``eps_high`` bounds it for
     tokens of A > 0 that have risen, ``eps_low`` for the others that have fallen. Arguments as in :func:`dppo_tv`.

@@ -31,6 +31,8 @@ def sequence_clip(
 ) -> Tensor:
     """Return PPO's clip on ``exp(sum_t x_t)``, the ratio of whole sequences (RLOO's trainer in TRL).
 
+    Formula: max(-A s, -A clip(s, 1 - eps_low, 1 + eps_high)), s = exp(sum_t x_t)
+
     Raises:
         ValueError: a range is negative, or a shape does not fit.
     """
@@ -49,6 +51,8 @@ def gspo(
     mask: Tensor | None = None,
 ) -> Tensor:
     """Return PPO's clip on ``exp(mean_t x_t)``, the geometric mean of a sequence's ratios (GSPO, arXiv:2507.18071).
+
+    Formula: max(-A s, -A clip(s, 1 - eps_low, 1 + eps_high)), s = exp(mean_t x_t)
 
     The mean over tokens makes ratios close to 1, hence the small clip range. A denoising trajectory is a sequence.
 
@@ -70,6 +74,8 @@ def gspo_token(
 ) -> Tensor:
     """Return :func:`gspo` with a gradient per token, ``log s_t = sg(mean x) + x_t - sg(x_t)`` (GSPO-token; verl's).
 
+    Formula: max(-A s_t, -A clip(s_t, 1 - eps_low, 1 + eps_high)), log s_t = sg(mean_t x) + x_t - sg(x_t)
+
     With one advantage per row, value and gradient are those of :func:`gspo`; advantages may differ between tokens.
 
     Raises:
@@ -85,6 +91,8 @@ def gmpo(
 ) -> Tensor:
     """Return ``-A exp(mean_t y_t)``: the geometric mean of clipped token ratios (GMPO, arXiv:2507.20673; verl's
     ``geo_mean``).
+
+    Formula: -A exp(mean_t y_t), y = min(x, eps_high) where A > 0, max(x, -eps_low) where A < 0
 
     ``y_t = min(x_t, eps_high)`` where A > 0 and ``max(x_t, -eps_low)`` where A < 0: the clip of each token is in log
     units and one-sided. The paper has 0.4 on both sides.

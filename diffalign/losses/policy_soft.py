@@ -44,6 +44,8 @@ def sapo(
     """Return ``-(4 / tau) sigmoid(tau (rho - 1)) A``, tau = ``tau_pos`` where A > 0, else ``tau_neg`` (soft adaptive
     policy optimisation, arXiv:2511.20347).
 
+    Formula: -(4 / tau) sigmoid(tau (rho - 1)) A, tau = tau_pos where A > 0, else tau_neg
+
     At rho = 1 the gradient is that of ``-A rho``; it fades on both sides, sooner for large tau.
 
     Raises:
@@ -68,6 +70,8 @@ def vespo(
 ) -> Tensor:
     """Return ``-sg(phi(W)) A x``, W the product of a row's ratios, ``phi(W) = W**k exp(lam (1 - W))`` (VESPO,
     arXiv:2602.10693).
+
+    Formula: -sg(phi) A x, phi = W**k exp(lam (1 - W)), W = exp(sum_t x_t), k and lam by the sign of A
 
     phi(1) = 1; sequences far from the rollout policy on either side lose weight. W is in ``[1e-8, e**20]``.
 

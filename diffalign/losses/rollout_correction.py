@@ -38,6 +38,8 @@ def token_weights(
     """Return ``min(exp(x), upper)`` per token, ``(B, T)`` (truncated importance sampling; verl's ``rollout_is:
     token``).
 
+    Formula: min(exp(x), upper); with lower: exp(x) inside [lower, upper], else 0
+
     With ``lower`` a token outside ``[lower, upper]`` has weight 0 instead (IcePop). Biased, low variance.
 
     Raises:
@@ -83,6 +85,8 @@ def off_policy_sequence_mask(log_ratio: Tensor, adv: Tensor, *, threshold: float
     """Return sequences to train on, expanded to ``(B, T)`` bool: those of A >= 0, and the others while ``mean_t(-x_t)
     <= threshold`` (DeepSeek-V3.2, arXiv:2512.02556, equation 9; TRL's ``off_policy_mask_threshold``).
 
+    Formula: keep where A >= 0 or mean_t(-x_t) <= threshold
+
     Args:
         log_ratio: ``(B, T)``; NaN where the sampler gave no log-prob.
         adv: ``(B,)``, ``(B, 1)`` or ``(B, T)``.
@@ -101,6 +105,8 @@ def off_policy_sequence_mask(log_ratio: Tensor, adv: Tensor, *, threshold: float
 def top_entropy_mask(entropy: Tensor, *, share: float = 0.2, mask: Tensor | None = None) -> Tensor:
     """Return the ``share`` of valid tokens with the highest entropy, ``(B, T)`` bool ("beyond the 80/20 rule",
     arXiv:2506.01939; TRL's ``top_entropy_quantile``).
+
+    Formula: keep where H >= its quantile 1 - share over the batch
 
     The threshold is the quantile ``1 - share`` over the batch; a token on it counts. ``share = 1`` keeps all.
 

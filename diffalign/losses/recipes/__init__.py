@@ -5,7 +5,8 @@
     from diffalign.losses import recipes
 
     loss = recipes.get("simpo")(logp_w, logp_l, mask_w=mask_w, mask_l=mask_l, beta=2.0)
-    recipes.get("simpo").confidence                      # what its form rests on
+    recipes.get("simpo").formula, recipes.get("simpo").confidence  # how well the form is known
+    recipes.names("policy")                              # all of one kind; KINDS says how a kind is called
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ from diffalign.losses.recipes import tspo as tspo
 from diffalign.losses.recipes import unpaired as unpaired
 from diffalign.losses.recipes import value_heads as value_heads
 from diffalign.losses.recipes import wins as wins
+from diffalign.losses.recipes.description import describe
 from diffalign.losses.recipes.kinds import KINDS, Kind
 from diffalign.losses.recipes.registry import Recipe, get, names, recipe
 
-__all__ = ["KINDS", "Kind", "Recipe", "get", "names", "recipe"]
+__all__ = ["KINDS", "Kind", "Recipe", "describe", "get", "names", "recipe"]

@@ -21,7 +21,9 @@ from diffalign.losses.scales import beta_density, mean_abs, virtual_scale
 
 @recipe("dr-irl", "advantage")
 def dr_irl(rewards: Tensor, hardness: Tensor, responsiveness: Tensor) -> Tensor:
-    """DR-IRL (GRPO-S), rebuilt (derived): GRPO's advantage times the prompt's hardness and the model's responsiveness.
+    """DR-IRL (GRPO-S), rebuilt (derived): GRPO's advantage times a difficulty factor per prompt.
+
+    Formula: hardness responsiveness (R - mean R) / (std R + 1e-6) in each group
 
     The factor stands after the normalisation: before it, the std would erase it. How both are measured is not
     confirmed; pass them, ``(B,)`` each, not negative.
@@ -32,8 +34,11 @@ def dr_irl(rewards: Tensor, hardness: Tensor, responsiveness: Tensor) -> Tensor:
 
 @recipe("ngrpo", "policy_group", n=1, r_max=1.0, eps_low=0.16, eps_high=0.24)
 def ngrpo(log_ratio: Tensor, rewards: Tensor, *, n: int, r_max: float, eps_low: float, eps_high: float) -> Tensor:
-    """NGRPO (arXiv:2509.18851, its code): a virtual perfect sample in the statistics, and a lopsided clip,
-    ``(B G, ...)``.
+    """NGRPO (arXiv:2509.18851, its code): GRPO with a virtual sample of the best reward in the statistics and an
+    asymmetric clip, ``(B G, ...)``.
+
+    Formula: max(-A rho, -A clip(rho, 1 - eps_low, 1 + eps_high)), A = (R - m) / s with m, s over R and n samples of
+    r_max
 
     A group that is wrong throughout is pushed down by ``1/sqrt(G + 1)``; one right throughout gets 0. No KL; 8 samples.
 
@@ -54,6 +59,8 @@ def ngrpo(log_ratio: Tensor, rewards: Tensor, *, n: int, r_max: float, eps_low: 
 def bnpo(rewards: Tensor, *, floor: float) -> Tensor:
     """BNPO (arXiv:2506.02864, its code): centred rewards over a fitted Beta density of the success rate.
 
+    Formula: (R - p) / f(p), p = mean R of the group, f a Beta density fitted to the p of the batch by moments
+
     Rewards in [0, 1]; several rewards: the mean of their advantages. Weights are bounded by ``1 / floor``. With clip
     ranges .2 and .28 and 16 samples. (TRL's ``loss_type="bnpo"`` is another thing.)
     """
@@ -62,17 +69,21 @@ def bnpo(rewards: Tensor, *, floor: float) -> Tensor:
 
 @recipe("optimal-advantage", "advantage")
 def optimal_advantage(rewards: Tensor) -> Tensor:
-    """arXiv:2310.02456: what Bradley-Terry fits on segments is the optimal advantage A*, at most 0: the best of a group
-    is the baseline, and nothing is discounted or bootstrapped on top. That a group's maximum stands for the best action
-    is our reading (derived).
+    """Optimal advantage (arXiv:2310.02456): Bradley-Terry on segments fits A*, which is at most 0, so the best sample
+    of a group is the baseline and nothing is discounted or bootstrapped. That a group's maximum represents the best
+    action is our reading (derived).
+
+    Formula: R - max R in each group
     """
     return group_advantage(rewards, center=max_center, scale=no_scale)
 
 
 @recipe("contrastive-rewards", "advantage")
 def contrastive_rewards(rewards: Tensor, reference: Tensor) -> Tensor:
-    """arXiv:2403.07708: reward minus the mean reward of the prompt's reference samples, ``reference (B, K)``; 5 of them
-    (unsure), scored once. Under a centring inside the group this would change nothing.
+    """Contrastive rewards (arXiv:2403.07708): reward minus the mean reward of reference samples of the prompt,
+    ``reference (B, K)``; 5 of them (unsure), scored once. Under a centring inside the group this has no effect.
+
+    Formula: R - mean_k R_ref,k
     """
     baseline = as_float(reference)
     baseline = baseline.masked_fill(~torch.isfinite(baseline), torch.nan).nanmean(1)
@@ -82,7 +93,10 @@ def contrastive_rewards(rewards: Tensor, reference: Tensor) -> Tensor:
 
 @recipe("pipo", "advantage", lam=0.1)
 def pipo(rewards: Tensor, mean: float | Tensor, history: Tensor, *, lam: float) -> Tensor:
-    """PIPO (arXiv:2604.00860): a second update on the *previous* batch, scaled by what the first one brought.
+    """PIPO (arXiv:2604.00860): a second update on the *previous* batch, scaled by the improvement after the first.
+
+    Formula: xi G A / sum_j |A_j|, xi = (mean - mean of history) / std of history, times lam where xi < 0, A = R - mean
+    R
 
     ``a_i = G A_i / sum |A_j|`` of that batch, times the standardised improvement ``xi = (mean - mean of history) / std
     of history``, or ``lam xi`` when it got worse. The paper has lam .1, the code 0. That the std is the unbiased one is
@@ -104,7 +118,9 @@ def pipo(rewards: Tensor, mean: float | Tensor, history: Tensor, *, lam: float) 
 
 @recipe("adora", "advantage", amplify=2.0, threshold=0.5)
 def adora(rewards: Tensor, success: Tensor, *, amplify: float, threshold: float) -> Tensor:
-    """ADORA: the advantages of a prompt that is solved at most half the time count twice. Constants are second-hand.
+    """ADORA: advantages of prompts that are solved at most half of the time are doubled. Constants are second-hand.
+
+    Formula: c (R - mean R) / (std R + 1e-6), c = amplify where the success rate <= threshold, else 1
 
     The criteria on the length of an answer (longer successes than failures; the VLM setting's attenuation by .1) have
     no counterpart on images and are left out.
@@ -124,7 +140,10 @@ def adora(rewards: Tensor, success: Tensor, *, amplify: float, threshold: float)
 
 @recipe("poise", "advantage")
 def poise(rewards: Tensor, probe: Tensor) -> Tensor:
-    """POISE (arXiv:2605.07579): two samples of a prompt, each compared with what a probe foresees from the *other*.
+    """POISE (arXiv:2605.07579): two samples of a prompt, each with a probe's prediction for the *other* one as
+    baseline.
+
+    Formula: R_i - probe_{1 - i}
 
     ``probe (B, 2)``: prediction of the reward from the hidden features of sample i. It serves as the baseline of sample
     1 - i, which it does not depend on, so nothing is biased. With a probe that returns its own sample's reward this is
@@ -137,7 +156,9 @@ def poise(rewards: Tensor, probe: Tensor) -> Tensor:
 
 @recipe("remax", "advantage", bound=5.0)
 def remax(rewards: Tensor, greedy: Tensor, *, bound: float) -> Tensor:
-    """ReMax (arXiv:2310.10505, its code): reward minus that of the greedy sample, held to +-5.
+    """ReMax (arXiv:2310.10505, its code): reward minus that of the greedy sample, clipped.
+
+    Formula: clip(R - R_greedy, -bound, bound)
 
     ``greedy`` ``(B,)`` or ``(B, G)``: on images the reward of the deterministic sample from the same initial noise. The
     code adds a KL per token to the reward.

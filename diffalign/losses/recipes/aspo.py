@@ -67,8 +67,10 @@ def early_bias(position: Tensor, length: Tensor, eligible: Tensor, *, delta: flo
 
 @recipe("aspo", "advantage", delta=-2.0, k=0.7)
 def aspo(rewards: Tensor, position: Tensor, length: Tensor, eligible: Tensor, *, delta: float, k: float) -> Tensor:
-    """ASPO (arXiv:2508.19201, a public verl recipe): GRPO's advantage, biased towards early use of a tool by at most
-    ``k |A|``. Arguments as in :mod:`diffalign.losses.recipes.aspo`.
+    """ASPO (arXiv:2508.19201, a public verl recipe): GRPO's advantage with a bounded bias towards early use of a tool.
+    Arguments as in :mod:`diffalign.losses.recipes.aspo`.
+
+    Formula: A + clip(delta (p - mean p) / mean length, -k |A|, k |A|) on eligible samples, A of GRPO
     """
     adv = group_advantage(rewards)
     return bounded_bias(adv, early_bias(position, length, eligible, delta=delta), k=k, eligible=eligible.bool())

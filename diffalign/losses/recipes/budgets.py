@@ -11,8 +11,10 @@ from diffalign.losses.recipes.registry import recipe
 
 @recipe("s-grpo-early-exit", "advantage")
 def s_grpo(correct: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """S-GRPO (arXiv:2505.07686): exits of one trajectory as a group, ``(B, S)``: the first correct one earns 1, each
-    later one half as much. Centred only; that there is no std is unsure. On images exits are sampling steps.
+    """S-GRPO (arXiv:2505.07686): the exits of one trajectory are the group, ``(B, S)``. Centred only; that there is no
+    std is unsure. On images exits are sampling steps.
+
+    Formula: r - mean r over the exits, r = 2**-(n - 1) for the n-th correct exit, 0 for wrong ones
 
     Args:
         correct: ``(B, S)`` bool, exits in order.
@@ -23,8 +25,10 @@ def s_grpo(correct: Tensor, *, mask: Tensor | None = None) -> Tensor:
 
 @recipe("hbpo", "advantage", longest=4096.0)
 def hbpo(rewards: Tensor, budget: Tensor, *, longest: float, mask: Tensor | None = None) -> Tensor:
-    """HBPO (arXiv:2507.15844): GRPO over all samples of a prompt, plus by how much each budget's samples exceed what
-    the budget asks for, ``(B, G)``.
+    """HBPO (arXiv:2507.15844): GRPO over all samples of a prompt plus the excess of each budget's samples over the
+    budget's target, ``(B, G)``.
+
+    Formula: (R - mean R) / std R + mean of R at the sample's budget b - 4 cos(pi b / (2 longest))
 
     The released code adds the second term twice. Budgets there: 512, 1024, 2048, 2560 of 4096; on images a budget is a
     number of sampling steps.
@@ -40,8 +44,10 @@ def hbpo(rewards: Tensor, budget: Tensor, *, longest: float, mask: Tensor | None
 
 @recipe("brpo", "advantage")
 def brpo(rewards: Tensor, prob: Tensor) -> Tensor:
-    """BRPO (arXiv:2505.13438): what is still to come at each budget, minus a baseline from the sample's own past and
-    the group's mean, ``(B, G, S)``. One budget is GRPO without a std. 4 budgets there.
+    """BRPO (arXiv:2505.13438): the reward still to come at each budget minus a baseline from the sample's own past and
+    the group's mean, ``(B, G, S)``. One budget is GRPO without a std. 4 budgets in the paper.
+
+    Formula: g_s - (s / S) v_own - ((S - s) / S) v_group, g_s = sum_{k >= s} P_k R_k
 
     Args:
         rewards: ``(B, G, S)``, reward if stopped at budget s: of the clean image predicted there.

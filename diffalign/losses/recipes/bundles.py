@@ -23,6 +23,8 @@ def sgrpo(
 ) -> Tensor:
     """SGRPO (arXiv:2605.08659), the form of most released configurations, ``(S, N, G)``.
 
+    Formula: RLOO over all N G samples of (1 - w) utility + w D, D = set diversity allocated by softmax(+-credit)
+
     The set's diversity, shared out by leave-one-out credit, joins the reward. Utility ``(S, N, G)``, diversity ``(S,
     N)``, credit ``(S, N, G)``; a threshold on the set's mean utility opens its diversity. Trainer there: 8 sets of 64,
     clip .5, k3 with .005. See :mod:`diffalign.losses.set_advantages` for the other two forms.
@@ -42,7 +44,11 @@ def riskpo(
     omega: float,
     natural_baseline: bool,
 ) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """RiskPO (arXiv:2510.00911, its code in tracking mode): bundles of prompts, looked at from below.
+    """RiskPO (arXiv:2510.00911, its code in tracking mode): advantages of bundles of prompts that weigh the lower part
+    of the scores.
+
+    Formula: (omega c + g) / (1 + omega), c = -(q_lo - S)_+ / a_lo, g = ((S - q_lo)_+ - (S - q_hi)_+ - (q_hi - q_lo)) /
+    (a_hi - a_lo)
 
     Sample g of each of a bundle's prompts make one score; its advantage is shared among them by merit. Quantiles are
     those of earlier calls, of this batch at the first. The yaml has the natural baseline, the published script has not;

@@ -13,8 +13,11 @@ from diffalign.losses.recipes.registry import recipe
 
 @recipe("verpo", "advantage", alpha=1.0, sigma=0.1, delta=1e-6)
 def verpo(passed: Tensor, turns: Tensor, *, beta: float, gamma: float, **weight: float) -> Tensor:
-    """VeRPO (arXiv:2601.03525) [from a third-party digest]: advantage of passing everything, plus ``beta`` times that
-    of the weighted checks; both centred in their group, neither scaled. ``(B, N)``.
+    """VeRPO (arXiv:2601.03525) [from a third-party digest]: advantage of passing all checks plus ``beta`` times that of
+    the weighted checks, ``(B, N)``; both centred in their group, neither scaled.
+
+    Formula: A(1[all passed] gamma**turns) + beta A(sum_j w_j passed_j), w_j = exp(-alpha rate_j) / density of rates
+    near rate_j
 
     The paper's constants are not known: alpha, sigma and delta are ours, beta and gamma are yours.
 
@@ -33,6 +36,8 @@ def verpo(passed: Tensor, turns: Tensor, *, beta: float, gamma: float, **weight:
 @recipe("ace-rl", "reward", alpha=0.0, sigma=math.inf, delta=0.0)
 def ace_rl(passed: Tensor, *, alpha: float, sigma: float, delta: float) -> Tensor:
     """ACE-RL (arXiv:2509.04903) [derived]: the satisfied share of a prompt's checklist, ``(..., N)``.
+
+    Formula: mean_j passed_j
 
     All checks weigh alike. Writing the checklist from the prompt, and judging it, is a reward plugin; the length term
     is unconfirmed and left out.

@@ -20,7 +20,9 @@ from diffalign.losses.trackers import Pid, update_pid
 
 @recipe("epo", "regularizer", coef=1e-3, penalty=1.0, low=0.8, high=1.2)
 def epo(entropy: Tensor, history: Tensor | float, *, coef: float, penalty: float, low: float, high: float) -> Tensor:
-    """EPO (arXiv:2509.22576): an entropy bonus, held in a band around its own history; ``-coef (H - penalty * band)``.
+    """EPO (arXiv:2509.22576): an entropy bonus with a penalty outside a band around its own history.
+
+    Formula: -coef (H - penalty (relu(low h - H) + relu(H - high h))), h = history of H
 
     The released code adds a constant outside the band, which has no gradient; here it is the distance from the band
     [ours]. Band .8 to 1.2 of the yaml (the script has .5 to 1.5). Where the sampler's noise is fixed the entropy is a
@@ -50,7 +52,11 @@ class Constrained(NamedTuple):
 def constrained_rlhf(
     kl_advantage: Tensor, advantages: Tensor, returns: Tensor, multiplier: Tensor, *, threshold: Tensor, squash: Squash
 ) -> Constrained:
-    """Constrained RLHF (arXiv:2310.04373; its code): each reward near the threshold beyond which it stops meaning much.
+    """Constrained RLHF (arXiv:2310.04373; its code): each reward is held near the threshold beyond which it stops being
+    a good proxy.
+
+    Formula: policy: (K - sum_k mu_k) A_KL + sum_k mu_k A_k, mu = squash(multiplier); dual: sum_k mu_k (return_k -
+    threshold_k)
 
     ``(K - sum mu) A_KL + sum_k mu_k A_k`` for the policy, every advantage normalised on its own; the multipliers
     minimise ``mu_k (return_k - threshold_k)``. The sigmoid is mu-PPO (reward at least the threshold);
@@ -82,7 +88,9 @@ def c_morl(
     t: float,
     eps: float,
 ) -> Tensor:
-    """C-MORL (arXiv:2410.02236; its code): PPO on one objective, log-barrier floors under the others.
+    """C-MORL (arXiv:2410.02236; its code): PPO on one objective with log-barrier floors under the others.
+
+    Formula: clip(rho, A) - (1 / t) mean_k log max(clip(rho) J_k - share J_k, 1e-3)
 
     ``clip(rho, A) + mean_k barrier(clip(rho) J_k; share J_k)``: the clipped ratio stands for how the other returns
     move. Share .9 and t 20 are unsure, the clip is PPO's. (The code's slice of the other objectives indexes the batch
@@ -138,7 +146,9 @@ def safe_kl(
     temperature: float,
     coef: float,
 ) -> Safe:
-    """SAFE (arXiv:2602.04651; its code): soft minimum of the critics, and a KL that counts above a moving threshold.
+    """SAFE (arXiv:2602.04651; its code): soft minimum of the critics, and a KL penalty above a moving threshold.
+
+    Formula: value: -a log mean exp(-V / a); penalty: coef relu(ema - threshold)**2 max(1/2, 2 / (entropy + .1)) KL
 
     The penalty is ``coef relu(ema - threshold)**2 max(.5, 2 / (entropy + .1))`` *times the KL tensor*. The released
     code builds it from plain numbers alone, which trains nothing.

@@ -66,6 +66,9 @@ def local_share(entropy: Tensor, local: Tensor, *, k: float = 1.0, b: float = 0.
 def copo(log_ratio: Tensor, rewards: Tensor, answers: Tensor, *, k: float, b: float, eps: float) -> Tensor:
     """COPO (arXiv:2508.04138, its code): the clipped losses of a local and a global advantage, blended, ``(B G, ...)``.
 
+    Formula: w clip(rho, A_local) + (1 - w) clip(rho, A_global), w = sigmoid(k (H - b)), H = entropy of the answers in
+    bits
+
     The local one is GRPO's; the global one compares prompts by :func:`consistent_reward`.
     Groups whose answers agree learn from the comparison of prompts. A group all wrong or all right still learns.
 

@@ -14,8 +14,10 @@ from diffalign.losses.tree import backed_up, chain_advantage, cut_segments, sibl
 
 @recipe("tempflow-grpo", "advantage", eps=1e-6)
 def tempflow_grpo(value: Tensor, parent: Tensor, weight: Tensor, *, eps: float) -> Tensor:
-    """TempFlow-GRPO (arXiv:2508.04324): branches from one noisy image, compared with their siblings, times the weight
-    of the step at which they part, ``(N,)``.
+    """TempFlow-GRPO (arXiv:2508.04324): branches forked from one noisy image are compared with their siblings, times
+    the weight of the step of the fork, ``(N,)``.
+
+    Formula: weight (R - mean of siblings) / (std of siblings + eps)
 
     Args:
         value: ``(N,)``, rewards of the leaves of trees (:mod:`diffalign.losses.tree`); inner nodes are not read.
@@ -29,7 +31,9 @@ def tempflow_grpo(value: Tensor, parent: Tensor, weight: Tensor, *, eps: float) 
 
 @recipe("segment-po", "advantage")
 def segment_po(value: Tensor, parent: Tensor) -> Tensor:
-    """SPO-tree (arXiv:2505.23564, its code): child minus parent, inner nodes the mean of their children, ``(N,)``.
+    """SPO-tree (arXiv:2505.23564, its code): value of a child minus that of its parent, ``(N,)``.
+
+    Formula: V(node) - V(parent), V of an inner node = mean of its children
 
     Branching 6-6-6 there; an edge of exactly 0 teaches nothing and may be dropped. On images: branches at denoising
     steps. :func:`segment_po_chain` is SPO-chain. Arguments as in :mod:`diffalign.losses.tree`.
@@ -54,8 +58,10 @@ def segment_po_chain(value: Tensor, prob: Tensor, *, threshold: float = 0.9, eve
 
 @recipe("rad-2", "advantage")
 def rad_2(value: Tensor, parent: Tensor, path: Tensor) -> Tensor:
-    """What of RAD-2 carries over to images: trajectories branch at the borders of *blocks* of denoising steps, and all
-    steps of a block share its edge's advantage, ``(B, T)``. From the abstract (second-hand).
+    """The part of RAD-2 that applies to images: trajectories fork at the borders of *blocks* of denoising steps, and
+    all steps of a block share its edge's advantage, ``(B, T)``. From the abstract (second-hand).
+
+    Formula: V(node) - V(parent) of the block's edge, for every step of the block
 
     Args:
         value: ``(N,)``, rewards of leaves.
@@ -68,8 +74,10 @@ def rad_2(value: Tensor, parent: Tensor, path: Tensor) -> Tensor:
 
 @recipe("hifpo", "advantage", eps=1e-6)
 def hifpo(outcome: Tensor, process: Tensor, parent: Tensor, *, eps: float) -> Tensor:
-    """HiFPO (arXiv:2606.19930), rebuilt from the abstract (derived): samples of one step are compared by the outcome
-    they lead to plus a score of the step itself, ``(N,)``. Resampling of failed steps with a hint is a trainer's.
+    """HiFPO (arXiv:2606.19930), rebuilt from the abstract (derived): samples of one step are compared by the mean
+    outcome below them plus a score of the step, ``(N,)``. Resampling of failed steps with a hint is up to the trainer.
+
+    Formula: (x - mean of siblings) / (std of siblings + eps), x = mean outcome of the leaves below + process
 
     Args:
         outcome: ``(N,)``, of leaves; a step's outcome is the mean of what follows.
@@ -83,8 +91,10 @@ def hifpo(outcome: Tensor, process: Tensor, parent: Tensor, *, eps: float) -> Te
 
 @recipe("igpo-info-gain", "advantage", gamma=1.0)
 def igpo(belief: Tensor, outcome: Tensor, *, gamma: float, mask: Tensor | None = None) -> Tensor:
-    """IGPO (arXiv:2510.14967, its code): a turn is paid by how much it raised the belief in the right answer, ``(B, G,
-    K)``.
+    """IGPO (arXiv:2510.14967, its code): each turn is rewarded by how much it raised the probability of the right
+    answer, ``(B, G, K)``.
+
+    Formula: sum_{k' >= k} gamma**(k' - k) (r_k' - mean r), r_k = belief_k - belief_{k-1}, r_K = outcome
 
     The last turn is paid by the outcome instead. All turns of a group share one mean, which is subtracted; then what
     follows is added up, discounted. No std (the code offers one). On images: the reward of the predicted clean image.
@@ -111,7 +121,9 @@ def igpo(belief: Tensor, outcome: Tensor, *, gamma: float, mask: Tensor | None =
 def t_ppo(
     rewards: Tensor, values: Tensor, truncated: Tensor, *, gamma: float, lam: float, mask: Tensor | None = None
 ) -> Gae:
-    """T-PPO (arXiv:2506.15050): GAE in which a row that was cut off goes on with its own last value (EGAE).
+    """T-PPO (arXiv:2506.15050): GAE in which a truncated row bootstraps with its own last value (EGAE).
+
+    Formula: sum_l (gamma lam)**l delta_{t+l}, delta_t = r_t + gamma V_{t+1} - V_t, V_{T+1} = V_T in truncated rows
 
     The policy learns from all rows, the critic from finished ones only: mask its loss by ``~truncated``.
 
@@ -131,8 +143,10 @@ def t_ppo(
 def pdppo(
     rewards: Tensor, values: Tensor, post_values: Tensor, *, gamma: float, lam: float, mask: Tensor | None = None
 ) -> Tensor:
-    """PDPPO, rebuilt (derived): the larger of two critics' advantages, ``(B, T)``, one that sees the state before the
-    decision and one after it, before chance acts: on images the predicted mean, before noise. The settings are ours.
+    """PDPPO, rebuilt (derived): the larger of two critics' advantages, ``(B, T)``: one sees the state before the
+    decision, the other after it and before the noise (on images the predicted mean). The settings are ours.
+
+    Formula: max(GAE(r, V), GAE(r, V_post))
     """
     advs = [gae(rewards, v, mask=mask, gamma=gamma, lam=lam).advantages for v in (values, post_values)]
     return torch.maximum(*advs)

@@ -17,6 +17,8 @@ from diffalign.losses.recipes.registry import recipe
 def urpo(judged: Tensor, labels: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """URPO [unsure; rebuilt from the abstract]: reward of a model that judges a labelled group, ``(B,)`` in [0, 1].
 
+    Formula: (1 + Kendall's tau of judged and labels) / 2
+
     Args:
         judged: ``(B, G)`` scores that it gives.
         labels: ``(B, G)`` true preference levels, larger is better.
@@ -29,6 +31,8 @@ def urpo(judged: Tensor, labels: Tensor, *, mask: Tensor | None = None) -> Tenso
 def temporal_r1(rewards: Tensor, *, above: float = 0.0, mask: Tensor | None = None) -> Tensor:
     """Temporal-R1 [derived from the abstract]: keep prompts whose repeated rewards vary, ``(B,)`` bool. How much
     variance it asks for is not known.
+
+    Formula: keep where the rewards of the group differ by more than `above`
     """
     return group_filters.variance(rewards, above=above, mask=mask)
 
@@ -36,7 +40,9 @@ def temporal_r1(rewards: Tensor, *, above: float = 0.0, mask: Tensor | None = No
 @recipe("ode-data", "selection")
 def ode_data(passed: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """ODE's curriculum (arXiv:2605.10832) [derived]: prompts that are neither always nor never solved, ``(B,)`` bool;
-    the others are to be written anew. ``passed (B, G)``.
+    the others are rewritten. ``passed (B, G)``.
+
+    Formula: keep where 0 < pass rate < 1
     """
     return group_filters.pass_rate(passed, mask=mask)
 
@@ -44,6 +50,8 @@ def ode_data(passed: Tensor, *, mask: Tensor | None = None) -> Tensor:
 @recipe("uniworld-v2", "selection", mean_above=0.9, std_below=0.05)
 def uniworld_v2(rewards: Tensor, *, mean_above: float, std_below: float, mask: Tensor | None = None) -> Tensor:
     """UniWorld-V2's filter (arXiv:2510.16888): drop groups of mean > 0.9 *and* std < 0.05, ``(B,)`` bool.
+
+    Formula: drop where mean R > mean_above and std R < std_below
 
     Its training mask drops at either: :func:`~diffalign.losses.group_filters.unsolved_and_varied`. Rewards are in
     [0, 1], the expected digit of a judge over 5.
@@ -53,7 +61,9 @@ def uniworld_v2(rewards: Tensor, *, mean_above: float, std_below: float, mask: T
 
 @recipe("parrot", "selection")
 def parrot(rewards: Tensor) -> Tensor:
-    """Parrot (arXiv:2401.05675): train on the non-dominated samples of a batch alone, ``(N,)`` bool.
+    """Parrot (arXiv:2401.05675): trains on the non-dominated samples of a batch only, ``(N,)`` bool.
+
+    Formula: keep where no other sample is at least as good in every reward and better in one
 
     Args:
         rewards: ``(K, N)``, one row for each reward.
@@ -72,7 +82,10 @@ def dypo(
     beta: float,
     sft_weight: float = 1.0,
 ) -> Tensor:
-    """DYPO (arXiv:2604.08926): the number of successes of a prompt decides how it trains, ``(B,)``.
+    """DYPO (arXiv:2604.08926): the loss of a prompt depends on its number of successes, ``(B,)``.
+
+    Formula: none: SFT; some: mix GRPO + (1 - mix) mean over (success, failure) of -log sigmoid(beta (r_s - r_f)); all:
+    0
 
     None: fine-tuning on a teacher's sample. Some: ``mix`` GRPO + (1 - ``mix``) GAL, the mean pair loss of every success
     over every failure. All: nothing. 8 roll-outs; the weight of the fine-tuning term is ours.
@@ -99,6 +112,8 @@ def dypo(
 @recipe("fate-pfpo", "advantage")
 def fate_pfpo(rewards: Tensor) -> Tensor:
     """FATE (arXiv:2605.11882): advantage of the Pareto rank within a group, ``(B, G)``.
+
+    Formula: (-rank + mean rank) / (std rank + 1e-6), rank = Pareto front of the sample in its group
 
     A stand-in of ours: the paper's objective is unknown, its filter keeps repaired samples that are not dominated.
 

@@ -23,6 +23,8 @@ def rto(
 ) -> Tensor:
     """RTO (arXiv:2404.18922; its code): a DPO model's log-ratio as a dense reward, clipped after scaling.
 
+    Formula: clamp(coef d_t, +-clip) - kl_coef r_t + 1[t last] clamp(terminal, +-terminal_clip)
+
     ``clamp(.05 d_t, +-.05) - .01 r_t + 1[last] clamp(terminal, +-10)``. On images the steps come from a frozen
     Diffusion-DPO adapter.
 
@@ -44,6 +46,8 @@ def rto(
 def drlc(terminal: Tensor, spans: Tensor, mask: Tensor, *, terminal_coef: float, span_coef: float) -> Tensor:
     """DRLC (arXiv:2401.07382) [derived]: terminal reward plus a critic's verdict on each span, -1, 0 or 1.
 
+    Formula: terminal_coef terminal 1[t last] + span_coef span_t
+
     Both coefficients are unconfirmed. ``spans`` ``(B, T)`` holds the verdict at each step of the span; on images, per
     denoising step.
 
@@ -60,6 +64,8 @@ def drlc(terminal: Tensor, spans: Tensor, mask: Tensor, *, terminal_coef: float,
 def text2grad(scores: Tensor, skipped: Tensor, log_ratio: Tensor, mask: Tensor, *, kl_coef: float) -> Tensor:
     """Text2Grad (arXiv:2505.22338) [its trainer in part, the rest from the abstract]: span scores and a KL per token.
 
+    Formula: score_t (1 - skipped_t) - kl_coef log_ratio_t
+
     Args:
         scores: ``(B, T)``, score of the span that each token stands in, 0 outside spans.
         skipped: ``(B, T)``, 1 for punctuation and special tokens, whose score is forced to 0.
@@ -74,6 +80,8 @@ def text2grad(scores: Tensor, skipped: Tensor, log_ratio: Tensor, mask: Tensor, 
 @recipe("teamwork-potential", "reward", gamma=1.0)
 def teamwork_potential(terminal: Tensor, potential: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
     """Potential-based shaping from ranked states (arXiv:2502.03723) [derived]: ``r + gamma Phi' - Phi``.
+
+    Formula: 1[t last] terminal + gamma Phi_{t+1} - Phi_t
 
     The paper learns the potential from a language model's rankings of states by Bradley-Terry, one per agent. On images
     it is the reward of the preview ``x0_hat``: put 0 after the last step, and samples keep their order. Credit between
@@ -90,7 +98,9 @@ def teamwork_potential(terminal: Tensor, potential: Tensor, mask: Tensor, *, gam
 
 @recipe("reward-design-thesis", "reward")
 def reward_design_thesis(rewards: Tensor, potential: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
-    """Potential-based shaping of rewards per step: ``r_t + gamma Phi_(t+1) - Phi_t``, which keeps the optimal policy.
+    """Potential-based shaping of rewards per step, which keeps the optimal policy.
+
+    Formula: r_t + gamma Phi_{t+1} - Phi_t
 
     The discount must be that of the return, so it has no default. The thesis's teacher-made and adaptive designs are
     tabular and not part of this.

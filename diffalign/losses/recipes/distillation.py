@@ -18,6 +18,8 @@ def aligndistil(
 ) -> Tensor:
     """AlignDistil (arXiv:2503.02832), the form of the code: reverse KL to an extrapolated teacher, ``(B, T)``.
 
+    Formula: (beta / w) KL(student || softmax(z+ + w (z+ - z-))), w = kappa |p+ - p-|_1 + 1e-3 at each position
+
     ``z = z+ + w (z+ - z-)`` with ``w = kappa |p+ - p-|_1 + 1e-3`` for each position, loss times ``beta / w``. On
     diffusion models: extrapolated predictions and ``distillation.mse``.
 
@@ -40,6 +42,8 @@ def aligndistil(
 def draft_opd(student: Tensor, teacher: Tensor, exposed: Tensor) -> Tensor:
     """Draft-OPD [derived from the abstract]: reverse KL on the positions that verification exposed, ``(B, T)``.
 
+    Formula: KL(student || teacher) where exposed, else 0
+
     Args:
         student: ``(B, T, V)`` logits of the draft model on its own samples.
         teacher: ``(B, T, V)``.
@@ -59,7 +63,9 @@ class VideoOpd(NamedTuple):
 def video_opd(
     student: Tensor, teacher: Tensor, teacher_reward: Tensor, *, threshold: float, mask: Tensor | None = None
 ) -> VideoOpd:
-    """Video-OPD [derived from the abstract]: reverse KL on own roll-outs where the teacher is reliable.
+    """Video-OPD [derived from the abstract]: reverse KL on own rollouts where the teacher is reliable.
+
+    Formula: loss: 1[R_teacher >= threshold] KL(student || teacher); priority: its sum over t
 
     The curriculum prefers roll-outs on which a good teacher disagrees:
     ``priority = 1[reward >= threshold] sum_t KL_t``.
@@ -85,6 +91,8 @@ def keye_mopd(student: Tensor, teachers: Tensor, domain: Tensor, *, mask: Tensor
     """Multi-teacher distillation of Keye-VL 2.0 [derived]: reverse KL to the teacher of each sample's domain,
     ``(B, T)``.
 
+    Formula: KL(student || teacher of the sample's domain)
+
     Args:
         student: ``(B, T, V)`` logits.
         teachers: ``(K, B, T, V)``.
@@ -107,7 +115,9 @@ def keye_mopd(student: Tensor, teachers: Tensor, domain: Tensor, *, mask: Tensor
 
 @recipe("dagger-llm", "distillation")
 def dagger_llm(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """DAgger [derived from the abstract]: the teacher's labels on the states that were visited, ``(B, T)``.
+    """DAgger [derived from the abstract]: the teacher's labels on visited states, ``(B, T)``.
+
+    Formula: -sum_v p_teacher(v) log p_student(v)
 
     Cross-entropy to the teacher; states come from a roll-in that mixes teacher and student, teacher with a falling
     probability, which is the trainer's part.
@@ -123,6 +133,8 @@ def dagger_llm(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) 
 @recipe("distil", "distillation")
 def distil(student: Tensor, expert: Tensor, logp: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """DistIL (arXiv:2606.05152) [derived from the abstract]: cross-entropy to an expert with credit for the future.
+
+    Formula: CE_t + logp_t sg(sum_{t' > t} CE_t'), CE = cross-entropy to the expert
 
     ``CE_t + logp_t sg(sum over later t' of CE_t')``, ``(B, T)``: the second term is the score-function part of the
     exact gradient, for a token also decides which states follow. Without it this is DAgger.

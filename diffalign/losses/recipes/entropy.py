@@ -19,6 +19,8 @@ from diffalign.losses.recipes.registry import recipe
 def empg(adv: Tensor, entropy: Tensor, *, k: float, k_future: float, zeta: float, mask: Tensor | None = None) -> Tensor:
     """EMPG (arXiv:2509.09265), from later papers: ``gain A + zeta bonus``, minus the batch's mean, ``(B, T)``.
 
+    Formula: g_t A + zeta b_t - batch mean, g = exp(-k H_t) / mean, b_t = exp(-k_future H_{t+1}), H scaled to [0, 1]
+
     zeta is .05 in one port and .1 in another.
 
     Args:
@@ -48,7 +50,11 @@ def hapo(
     limit: float,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """HAPO (heterogeneous tokens, its code): statistics over tokens, advantage and clip by entropy, ``(B G, T)``.
+    """HAPO (heterogeneous tokens, its code): group statistics over tokens, advantage and clip range by entropy, ``(B G,
+    T)``.
+
+    Formula: dual clip of A (1 + strength h) with ranges eps (1 + strength h), h in [-1, 1] = log-entropy centred at its
+    quantile
 
     A group in which an advantage reaches ``limit`` falls back to GRPO. The released code never has a level below 0
     (see :func:`~diffalign.losses.entropy.entropy_level`). Sampling there has temperature ``1 + .05 h``.

@@ -47,7 +47,9 @@ def general_preference(v_w: Tensor, v_l: Tensor, *, gate: Tensor | None = None, 
 
 @recipe("gpm-gpo", "regression", beta=1e-3)
 def gpm_gpo(log_ratio: Tensor, v: Tensor, v_others: Tensor, *, gate: Tensor | None = None, beta: float) -> Tensor:
-    """General preference optimisation (arXiv:2410.02197): ``(beta r - mean_k s(y beats y_k))**2``, ``(B,)``.
+    """General preference optimisation (arXiv:2410.02197): log-ratios regressed on mean skew scores, ``(B,)``.
+
+    Formula: (beta r - mean_k s(y beats y_k))**2
 
     The head that gives s is trained by :func:`general_preference`. With ``v = (reward, 1)`` the target is the centred
     reward. Scale: the target is in units of s, beta belongs to summed log-ratios.

@@ -17,7 +17,10 @@ from diffalign.losses.recipes.registry import recipe
 
 @recipe("tgdpo", "pair", beta=0.1, alpha=0.5)
 def tgdpo(r_w: Tensor, r_l: Tensor, guide_w: Tensor, guide_l: Tensor, *, beta: float, alpha: float) -> Tensor:
-    """TGDPO (arXiv:2506.14574): DPO with token weights ``1 + alpha g`` on the winner and ``1 - alpha g`` on the loser.
+    """TGDPO (arXiv:2506.14574): DPO with token weights from a frozen guide model, ``(B,)``.
+
+    Formula: -log sigmoid(beta (sum_t (1 + alpha g_t) r_w,t - sum_t (1 - alpha g_t) r_l,t)), g = beta guide, weights >=
+    0
 
     ``g = beta guide``, the token reward of a frozen model that was trained by DPO. Weights are held at 0 or above; in
     the released code they may turn negative. Returns ``(B,)``.
@@ -38,6 +41,9 @@ def tgdpo(r_w: Tensor, r_l: Tensor, guide_w: Tensor, guide_l: Tensor, *, beta: f
 @recipe("t-reg", "pair", beta=0.1, alpha=0.25)
 def t_reg(r_w: Tensor, r_l: Tensor, contrast_w: Tensor, contrast_l: Tensor, *, beta: float, alpha: float) -> Tensor:
     """T-REG (arXiv:2412.02685): DPO plus a likelihood term weighted by token rewards in (-1/2, 1/2), second-hand.
+
+    Formula: -log sigmoid(z) - alpha beta sg(sigmoid(-z)) sum_{t, both} w_t r_t, w = sigmoid(contrast) - 1/2, z = DPO's
+    margin
 
     The term is ``-alpha beta sg(sigmoid(-z)) sum_t w_t r_t`` over both sides, ``w = sigmoid(contrast) - 1/2``, z DPO's
     margin; alpha 0.1, 0.25 or 0.5. On log-ratios rather than log-probs: a constant apart, the same gradient. Returns
@@ -60,7 +66,9 @@ def t_reg(r_w: Tensor, r_l: Tensor, contrast_w: Tensor, contrast_l: Tensor, *, b
 
 @recipe("cdr", "reward")
 def cdr(logp_strong: Tensor, logp_weak: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """CDR (arXiv:2411.02481): the reward ``log strong - log weak`` of an answer, ``(B,)``, detached.
+    """CDR (arXiv:2411.02481): the log-ratio of a strong to a weak model as a reward, ``(B,)``, detached.
+
+    Formula: sum_t (log p_strong - log p_weak)
 
     Two frozen models, both given a prompt that names the criterion and examples; the best and worst of N make a pair.
     On images a tuned against a base diffusion model, the surrogate log-ratio being the input and ``logp_weak`` 0.
@@ -70,8 +78,10 @@ def cdr(logp_strong: Tensor, logp_weak: Tensor, *, mask: Tensor | None = None) -
 
 @recipe("sr-ppo", "reward")
 def sr_ppo(logp_tuned: Tensor, logp_base: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Self-Rewarding PPO (arXiv:2510.21090): the reward ``sum_t log tuned - log base`` of own samples, ``(B,)``,
-    detached.
+    """Self-Rewarding PPO (arXiv:2510.21090): the log-ratio of the fine-tuned to the base model as a reward for own
+    samples, ``(B,)``, detached.
+
+    Formula: sum_t (log p_tuned - log p_base)
 
     tuned is the policy after fine-tuning on demonstrations, before PPO. On images average surrogates over time steps
     first and pass ``(B,)``.

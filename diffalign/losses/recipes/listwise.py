@@ -27,8 +27,10 @@ from diffalign.losses.regularizers import k3
 
 @recipe("lipo", "listwise", beta=0.05)
 def lipo(log_ratio: Tensor, labels: Tensor, *, beta: float, mask: Tensor | None = None) -> Tensor:
-    """LiPO-lambda (arXiv:2402.01878): all ordered pairs, weighted by the discounted gain that exchanging them would
-    change, with ranks by *current scores*.
+    """LiPO-lambda (arXiv:2402.01878): all ordered pairs, weighted by the change of discounted gain on exchange, with
+    ranks by *current scores*, ``(B,)``.
+
+    Formula: sum_{y_i > y_j} |2**y_i - 2**y_j| |1 / ln(1 + rank_i) - 1 / ln(1 + rank_j)| softplus(-beta (r_i - r_j))
 
     Natural logarithm; ties of scores (all of them, at the start) are ordered by the labels [ours].
 
@@ -46,7 +48,9 @@ def lipo(log_ratio: Tensor, labels: Tensor, *, beta: float, mask: Tensor | None 
 
 @recipe("rankdpo", "listwise", beta=5000.0)
 def rankdpo(log_ratio: Tensor, labels: Tensor, *, beta: float, mask: Tensor | None = None) -> Tensor:
-    """RankDPO (arXiv:2410.18013, algorithm 2): LiPO's weights with ranks by *labels*, on surrogates.
+    """RankDPO (arXiv:2410.18013, algorithm 2): LiPO's weights with ranks by *labels*, on surrogates, ``(B,)``.
+
+    Formula: sum_{y_i > y_j} |2**y_i - 2**y_j| |1 / ln(1 + rank_i) - 1 / ln(1 + rank_j)| softplus(-beta (r_i - r_j))
 
     Each image of a group has its own noise at the shared t (``draws.own_noise``). Their own ablation gives the data
     most of the gain (DPG 78.84 of 79.26). beta here is twice the paper's, which has no 1/2 in its error difference;
@@ -84,6 +88,9 @@ def trpa(
     """Trust region preference approximation (arXiv:2504.04524, the form of the code): every pair of two levels of a
     group, on *mean* log-ratios, plus a KL to the policy that sampled.
 
+    Formula: mean over cross-level pairs of softplus(-beta k (r_i - r_j)) + kl_coef k3, k = top_scale if i has level 1,
+    else 1
+
     Pairs won by level 1 weigh ``top_scale`` inside the link. Losses are scaled so that the mean over groups is the
     mean over all pairs of the batch. If the batch has no pair at all, level 1 goes up and the others down, without
     beta (the code's fallback). The KL is k3 to the sampling policy; the code's root form is left out.
@@ -118,8 +125,10 @@ def trpa(
 def brain(
     logp: Tensor, ref: Tensor, proposal: Tensor, rewards: Tensor, *, gamma: float, mask: Tensor | None = None
 ) -> Tensor:
-    """BRAIn (arXiv:2402.02479): KL from the self-normalised posterior ``softmax(ref + R / gamma - q)`` to
-    ``softmax(logp - q)``. gamma 1 and 32 samples [unsure].
+    """BRAIn (arXiv:2402.02479): KL from a self-normalised posterior to the policy over the samples of a group. gamma 1
+    and 32 samples [unsure].
+
+    Formula: KL(softmax(ref + R / gamma - q) || softmax(logp - q)), q = log-prob of the proposal
 
     On diffusion models all four terms are surrogates at one (t, noise) per prompt.
 
@@ -141,8 +150,10 @@ def brain(
 @recipe("pro", "listwise", sft_coef=0.05)
 def pro(logp: Tensor, rewards: Tensor, *, sft_coef: float, mask: Tensor | None = None) -> Tensor:
     """Preference ranking optimisation (arXiv:2306.17492, the form of the code): staged softmax on *mean* log-probs
-    without a reference, temperatures from reward gaps, plus ``c (n - 1)**2`` times minus the *summed* log-prob of the
-    best. c = .05 [known].
+    without a reference, temperatures from reward gaps, plus the *summed* NLL of the best sample. c = .05 [known].
+
+    Formula: sum_k (logsumexp_{i >= k} tau_ki s_i - tau_kk s_k) - c (n - 1)**2 sum_t logp_best, tau_ki = R_k - R_i,
+    tau_kk = max_i tau_ki, s = mean_t logp
 
     Denoising errors are not comparable between images: pass per-step log-ratios for ``logp`` there.
 

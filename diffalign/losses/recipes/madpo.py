@@ -58,7 +58,10 @@ def margin_adaptive_weight(
 
 @recipe("madpo", "pair", beta=0.1, tau=math.log(999), c_min=0.5, c_max=2.0, lam=1.0)
 def madpo(r_w: Tensor, r_l: Tensor, rm_margin: Tensor, *, beta: float, **weight: float) -> Tensor:
-    """MADPO (arXiv:2510.05342): DPO weighted by the margin ``(B,)`` of a frozen reward model.
+    """MADPO (arXiv:2510.05342): DPO with a weight per pair from the margin ``(B,)`` of a frozen reward model.
+
+    Formula: -w log sigmoid(beta (r_w - r_l)), w = sigmoid(c h) / sigmoid(h) where h > -tau, else 1, c falling from
+    c_max to c_min with |h|
 
     ``weight`` are the settings of :func:`diffalign.losses.recipes.madpo.margin_adaptive_weight`; tau is the notebook's
     log 999, not the class's 2, at which large margins are hardly damped.

@@ -57,7 +57,9 @@ def opponent_mean(mean: Tensor, mean_ref: Tensor, *, mix: float = 0.5) -> Tensor
 
 @recipe("nash-md", "policy_group", tau=0.1)
 def nash_md(log_ratio: Tensor, kl_log_ratio: Tensor, win: Tensor, *, tau: float, mask: Tensor | None = None) -> Tensor:
-    """Nash-MD (arXiv:2312.00886), TRL's form: REINFORCE with ``(P - 1/2) - tau r_t``.
+    """Nash-MD (arXiv:2312.00886), the form of TRL (up to 1.13): REINFORCE on a win rate with a KL penalty.
+
+    Formula: -((P - 1/2) - tau r_t) log_ratio_t, P = win probability, r = log-ratio to the reference
 
     The opponent is drawn from the geometric mixture of policy and reference with share .5
     (:func:`diffalign.losses.recipes.nash_md.opponent_mean`, exact for Gaussian steps).

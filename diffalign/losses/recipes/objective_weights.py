@@ -64,7 +64,9 @@ def sampled_hypervolume(front: Tensor, ref: Tensor, *, generator: torch.Generato
 
 @recipe("drw", "weights", lr=1e-6, mu=1e-5)
 def drw(gram: Tensor, weights: Tensor, *, lr: float, mu: float) -> Tensor:
-    """DRW (arXiv:2509.11452; its code), gradient form: ``w <- softmax(log w + lr I / mu)``, ``I_k = <g_k, sum_j g_j>``.
+    """DRW (arXiv:2509.11452; its code), gradient form: mirror ascent on the weights of objectives.
+
+    Formula: softmax(log w + lr I / mu), I_k = <g_k, sum_j g_j>
 
     ``gram`` ``(K, K)`` of the gradients of chosen layers (LoRA parameters will do), ``weights`` ``(K,)``, 1 / K at the
     start. Its other form scales the reward: :func:`drw_scale`.
@@ -87,7 +89,9 @@ def drw_scale(front: Tensor, point: Tensor, reference: Tensor) -> Tensor:
 
 @recipe("barfi", "weights")
 def barfi(gram: Tensor, weights: Tensor, *, primary: int = 0, lr: float) -> Tensor:
-    """BARFI (arXiv:2310.19007), first order [derived]: ``w_k + lr <g_primary, g_k>``.
+    """BARFI (arXiv:2310.19007), first order [derived]: weights follow the agreement of gradients with the primary one.
+
+    Formula: w_k + lr <g_primary, g_k>
 
     The bilevel problem has the inverse Hessian of the inner objective between the two gradients; here it is the
     identity. An auxiliary reward whose gradient opposes the primary one's loses weight. ``lr`` is yours.
@@ -99,6 +103,8 @@ def barfi(gram: Tensor, weights: Tensor, *, primary: int = 0, lr: float) -> Tens
 def dreamprm(products: Tensor, weights: Tensor, *, lr: float) -> Tensor:
     """DreamPRM (arXiv:2505.20241; its code): weights of K training domains from the gradient on a held-out meta set.
 
+    Formula: w_k + lr <g_meta, g_k>
+
     ``products`` ``(K,)`` of the meta gradient with each domain's; rate 1e-2. This is one unrolled step; the code
     unrolls 5 (rate 5e-7) through the reward model, whose training is not part of this.
     """
@@ -107,7 +113,10 @@ def dreamprm(products: Tensor, weights: Tensor, *, lr: float) -> Tensor:
 
 @recipe("pareto-da", "weights")
 def pareto_da(gram: Tensor, target: Tensor) -> Tensor:
-    """ParetoDA [rebuilt from the abstract]: the mixture of gradients that serves a held-out objective best and worsens
-    none; the min-norm mixture if none serves it. ``target`` ``(K,)``: inner products with the held-out gradient.
+    """ParetoDA [rebuilt from the abstract]: the mixture of gradients that improves a held-out objective most and
+    worsens none; the min-norm mixture if none improves it. ``target`` ``(K,)``: inner products with the held-out
+    gradient.
+
+    Formula: weights w on the simplex that maximise <sum_k w_k g_k, g_held-out> with <sum_k w_k g_k, g_j> >= 0
     """
     return aligned(gram, target)

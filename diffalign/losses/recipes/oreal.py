@@ -58,7 +58,10 @@ def oreal(
     kl_coef: float,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """OREAL (arXiv:2502.06781, InternLM/OREAL train_oreal.py): imitate what is right, push off what is wrong.
+    """OREAL (arXiv:2502.06781, InternLM/OREAL train_oreal.py): imitates correct samples and lowers wrong ones, with
+    token weights.
+
+    Formula: -sum A w logp / N_pos + negative (-sum A w rho) / N_neg + kl_coef k3, w = clamp(2 p_t - 1, 0, 1)
 
     Weighted so that the plain sum is the loss: positives over the number of their tokens, negatives over that of theirs
     times ``negative``, plus k3 over the number of all. The ratio of negatives is to the policy itself, so its value is

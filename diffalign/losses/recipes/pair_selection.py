@@ -23,7 +23,9 @@ class Labelled(NamedTuple):
 
 @recipe("mixed-po", "selection")
 def mixed_po(margins: Tensor, *, threshold: float) -> Tensor:
-    """Mixed preference optimisation (arXiv:2403.19443) [derived]: which pairs are easy, ``(N,)`` bool.
+    """Mixed preference optimisation (arXiv:2403.19443) [derived]: the easy pairs, ``(N,)`` bool.
+
+    Formula: |margin| > threshold
 
     These train by DPO first; the others' prompts by policy gradient after, with the DPO model as reference. The
     threshold is set per reward model.
@@ -38,6 +40,8 @@ def mixed_po(margins: Tensor, *, threshold: float) -> Tensor:
 @recipe("magicid", "selection", keep=100)
 def magicid(points: Tensor, identity: Tensor, *, keep: int) -> Tensor:
     """MagicID's pair builder (arXiv:2503.12689), second-hand: ``(P, 2)`` indices, winner first, P <= ``keep``.
+
+    Formula: the `keep` pairs (i, j) with front(i) < front(j) of largest identity_i - identity_j
 
     Every sample of an upper Pareto front beats every sample of a lower one; of these pairs, those with the largest gap
     in identity similarity.
@@ -60,6 +64,8 @@ def magicid(points: Tensor, identity: Tensor, *, keep: int) -> Tensor:
 def regime(first: Tensor, second: Tensor, *, n: int, ridge: float) -> Tensor:
     """REGIME (arXiv:2305.18505): pairs that cover feature space, chosen before any label, ``(n,)`` indices.
 
+    Formula: greedy argmax of x' (ridge I + sum_chosen x x')^-1 x, x = first - second
+
     Args:
         first: ``(N, D)`` features of the first of each candidate pair.
         second: ``(N, D)``.
@@ -73,7 +79,9 @@ def regime(first: Tensor, second: Tensor, *, n: int, ridge: float) -> Tensor:
 
 @recipe("dueling-rl", "selection")
 def dueling_rl(first: Tensor, second: Tensor, near_optimal: Tensor, *, gram: Tensor) -> Tensor:
-    """Dueling RL (arXiv:2111.04850): the next pair to label, a 0-d index: the most uncertain of the near-optimal.
+    """Dueling RL (arXiv:2111.04850): the next pair to label, a 0-d index: the most uncertain near-optimal pair.
+
+    Formula: argmax over near-optimal pairs of x' gram^-1 x, x = first - second
 
     Args:
         first: ``(N, D)`` features.
@@ -92,6 +100,9 @@ def dueling_rl(first: Tensor, second: Tensor, near_optimal: Tensor, *, gram: Ten
 @recipe("ae-borda", "selection", beta=0.1, u=2.0)
 def ae_borda(passes: Tensor, reference: Tensor, *, keep: int, beta: float, u: float) -> Tensor:
     """AE-Borda (arXiv:2312.00267): the prompts whose best Borda score is least certain, ``(B,)`` bool.
+
+    Formula: the `keep` largest of max_a (m + u s)(a) - max_a (m - u s)(a), m and s of the Borda score over dropout
+    passes
 
     The first of the pair to label is ``exploration.ucb_gap(...).first``, the second a random other. Rivals are here the
     prompt's other candidates.
@@ -115,8 +126,10 @@ def ae_borda(passes: Tensor, reference: Tensor, *, keep: int, beta: float, u: fl
 
 @recipe("small-margin-pairs", "selection")
 def small_margin_pairs(log_ratio_1: Tensor, log_ratio_2: Tensor, *, keep: int) -> Tensor:
-    """Annotation-efficient pairs (arXiv:2406.17312): label those with the smallest implicit margin, ``(N,)`` bool; beta
-    does not matter. Spend more labels in early rounds. Log-ratios ``(N,)``.
+    """Annotation-efficient pairs (arXiv:2406.17312): label the pairs with the smallest implicit margin, ``(N,)`` bool;
+    beta has no effect. Spend more labels in early rounds. Log-ratios ``(N,)``.
+
+    Formula: the `keep` smallest |r_1 - r_2|
     """
     check_same_shape(log_ratio_1=log_ratio_1, log_ratio_2=log_ratio_2)
     return pair_selection.small_margin(as_float(log_ratio_1) - as_float(log_ratio_2), keep=keep)
@@ -126,6 +139,8 @@ def small_margin_pairs(log_ratio_1: Tensor, log_ratio_2: Tensor, *, keep: int) -
 def skywork_reward_v2(margins: Tensor, gold: Tensor) -> Labelled:
     """Skywork-Reward-V2's second stage (arXiv:2507.01352), partly unsure: keep the pairs on which the current best and
     the gold reward model agree, and label them so: 1 as given, 0 turned round.
+
+    Formula: keep where sign(margin) = sign(gold); label 1[margin > 0]
 
     Args:
         margins: ``(N,)`` chosen less rejected, as given, under the current best model.
@@ -139,6 +154,8 @@ def crm_collaborative(losses_a: Tensor, losses_b: Tensor, *, share: float) -> tu
     """Collaborative reward modelling (arXiv:2505.10597) [derived]: each model trains on the ``share`` of pairs that
     costs the *other* least; masks for a and for b. The share's schedule is not confirmed.
 
+    Formula: each model keeps the `share` of pairs with the smallest loss of the other
+
     Args:
         losses_a: ``(N,)`` of model a.
         losses_b: ``(N,)`` of model b.
@@ -150,8 +167,10 @@ def crm_collaborative(losses_a: Tensor, losses_b: Tensor, *, share: float) -> tu
 
 @recipe("self-ref-feedback", "selection")
 def self_ref_feedback(forward: Tensor, backward: Tensor) -> Labelled:
-    """Self-reference feedback [derived from the abstract]: keep what a judge decides alike in both orders; the label is
-    the mean strength, ``sigmoid`` of the mean margin.
+    """Self-reference feedback [derived from the abstract]: pairs that a judge decides alike in both orders; the label
+    is the mean strength.
+
+    Formula: keep where sign(forward) = sign(backward); label sigmoid((forward + backward) / 2)
 
     Args:
         forward: ``(N,)`` margin of the first over the second, first shown first.

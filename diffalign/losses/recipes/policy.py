@@ -33,7 +33,11 @@ def drpo_decoupled(
     kl_coef: float,
     kl_bound: float,
 ) -> Tensor:
-    """DRPO (arXiv:2510.04474): positives by their quality against the log-sum-exp of the negatives, ``(B,)``.
+    """DRPO (arXiv:2510.04474): positives, weighted by their quality, against the log-sum-exp of the negatives,
+    ``(B,)``.
+
+    Formula: -sum_pos w_i (u_i - tau log sum_neg exp(u_j / tau)) + kl_coef relu(KL - kl_bound)**2 / 2, w_i ~
+    exp(quality_i / lam)
 
     Every prompt's loss carries the batch's KL penalty, so the plain mean over *all* prompts, the one-sided ones
     included, is the paper's loss. The KL is the k1 estimate of KL(old || policy), mean of ``old - scores``.
@@ -67,6 +71,9 @@ def p3o(
 ) -> Tensor:
     """P3O (arXiv:2310.00212), second version with the joint clip, the form of the original trainer, ``(B,)``.
 
+    Formula: max(-q c d, -q c clamp(d, -eps, eps)) / 2, d = x_0 - x_1, q = R_0 - R_1 - kl_coef (r_0 - r_1), c =
+    clamp(exp(x_0 + x_1), 1/cap, cap)
+
     There rewards are over their running std and clipped to +-10 before. Arguments: ``log_ratio (B, 2)``, ``rewards (B,
     2)``, ``kl_log_ratio (B, 2)`` to the reference; the rest as in :mod:`diffalign.losses.policy_pairs`.
     """
@@ -77,7 +84,9 @@ def p3o(
 
 @recipe("retool", "policy", eps=0.2)
 def retool(log_ratio: Tensor, adv: Tensor, *, mask: Tensor, eps: float) -> Tensor:
-    """ReTool (arXiv:2504.11536): PPO in which what the policy did not choose is masked, rewards +-1, no KL.
+    """ReTool (arXiv:2504.11536): PPO with tokens that the policy did not choose masked; rewards +-1, no KL.
+
+    Formula: max(-A rho, -A clip(rho, 1 - eps, 1 + eps)) on the policy's own tokens
 
     Args:
         log_ratio: ``(B, T)``.
@@ -90,7 +99,9 @@ def retool(log_ratio: Tensor, adv: Tensor, *, mask: Tensor, eps: float) -> Tenso
 
 @recipe("props", "regularizer", eps=0.2, kl_coef=0.1)
 def props(log_ratio: Tensor, kl: Tensor, *, eps: float, kl_coef: float, mask: Tensor | None = None) -> Tensor:
-    """PROPS (arXiv:2311.08290): a proposal policy learns to draw what the data have too little of. Numbers are unsure.
+    """PROPS (arXiv:2311.08290): a proposal policy learns to sample what the data under-represent. Numbers are unsure.
+
+    Formula: max(rho, clip(rho, 1 - eps, 1 + eps)) + kl_coef KL(policy || proposal)
 
     The clipped surrogate with advantage -1 on data already there lowers their probability; ``kl`` keeps the proposal
     near the policy.
@@ -113,6 +124,8 @@ def brrl(
     log_ratio: Tensor, rewards: Tensor, *, eps: float, tau: float, std_eps: float = 1e-6, mask: Tensor | None = None
 ) -> Tensor:
     """Bounded-ratio RL (arXiv:2604.18578), its group form GBPO: the ratio is regressed onto a bounded target.
+
+    Formula: |A| |rho - g|, g = 1 - eps + 2 eps sigmoid(((R - median R) / std R) / tau), A of GRPO
 
     The weight is GRPO's advantage, around the mean; the target looks at the reward above the *median*, over the same
     std. tau is 1e-4 in the script, 1.0 in the yaml.

@@ -22,6 +22,8 @@ def rl_plus(
 ) -> Tensor:
     """RL-PLUS (arXiv:2508.00222): own samples by their ratio, external ones by a mixture ratio and a focal factor.
 
+    Formula: own samples: -A rho; external: -A (1 - p)**gamma 2 p / (p_old + (p_old + 1) / 2)
+
     The released code takes the current policy's ``old`` as behaviour probability of external data. No clip, no std
     in the advantage; 7 own and 1 external sample in a group. For token probabilities: a density leaves the focal factor
     out (gamma 0).
@@ -55,6 +57,8 @@ def omniopd(
 ) -> Tensor:
     """OmniOPD (arXiv:2606.01476), rebuilt from the abstract; all numbers are ours (unsure).
 
+    Formula: audited: -R log_ratio, R = (prior prior_mean + sum_k similarity_k) / (prior + K); elsewhere kl_coef k3
+
     A chunk of the student that starts at an audited position earns its mean similarity to the teacher's chunks, shrunk
     to a prior; the other tokens are held to the base model by k3. Exact match with one teacher chunk and ``prior = 0``
     is an exact-match reward.
@@ -82,6 +86,8 @@ def critique_grpo(
 ) -> Tensor:
     """Critique-GRPO (arXiv:2506.03106): refinements of a sample after a critique join its group, ``(B G, T)``.
 
+    Formula: responses: -A rho; refinements: -A q / (q + gamma), q = exp(logp), A = R - mean R over both
+
     Advantages over responses and refinements together, without a std. Responses by their plain ratio (the released
     script removes the clip), refinements by ``q / (q + gamma)``. Reduce by a constant length (``masked_const``).
 
@@ -101,8 +107,10 @@ def critique_grpo(
 
 @recipe("famo2o", "off_policy", max_weight=100.0)
 def famo2o(logp: Tensor, adv: Tensor, coefficient: Tensor, *, max_weight: float, mask: Tensor | None = None) -> Tensor:
-    """FamO2O (arXiv:2310.17966): imitation with weight ``exp(A c)``, c a knob that the network is told and that is
-    turned at inference. 0 is behaviour cloning. The learnt choice of c per state is left out.
+    """FamO2O (arXiv:2310.17966): imitation weighted by the advantage, with a temperature c that the network takes as
+    input and that is chosen at inference. c = 0 is behaviour cloning. The learned choice of c per state is left out.
+
+    Formula: -min(exp(A c), max_weight) logp
 
     Args:
         logp: ``(B,)`` or ``(B, T)``, log-prob, or minus a denoising error.

@@ -78,7 +78,9 @@ def ppo_c(
     mean: Tensor | None, reward: Tensor, confidence: Tensor, *, weight: float, rate: float, bound: float
 ) -> Calibrated:
     """PPO-C (arXiv:2410.09724; its code, form "threshold", the default of its command line): the reward is raised by
-    confidence above the running mean, and lowered below it.
+    confidence above the running mean and lowered below it.
+
+    Formula: clamp(r + weight sign(r - mean) |r| (confidence - 1/2), +-bound)
 
     The mean takes in this batch before it is compared with, and a reward that equals it stays as it is (sign(0) = 0)
     [ours]. The other form is :func:`~diffalign.losses.recipes.ppo_c.confidence_difference`. The reward model's loss is

@@ -57,6 +57,8 @@ def ppo_max(
 ) -> Tensor:
     """PPO-max (arXiv:2307.04964): clipped policy loss, clipped value loss and a pre-training term, ``(B, T)``.
 
+    Formula: clip(rho, A) + max((V - R)**2, (clip(V, V_old +- eps) - R)**2) / 2 + ptx NLL(pretraining text)
+
     Advantages and returns are those of :func:`diffalign.losses.gae.gae` (gamma 1, lam 0.95) on
     :func:`ppo_max_rewards`. The value head has an optimiser of its own in the released code, hence no weight here. ptx
     is 0 in the shipped script; the paper wants the term and leaves its weight open.

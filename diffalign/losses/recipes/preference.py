@@ -25,7 +25,9 @@ from diffalign.losses.sft import nll
 @recipe("con-j", "pair", beta=0.01)
 @recipe("mapl", "pair", beta=0.1)
 def dpo(r_w: Tensor, r_l: Tensor, *, beta: float | Tensor, label: float | Tensor = 1.0) -> Tensor:
-    """DPO (arXiv:2305.18290): ``-log sigmoid(beta (r_w - r_l))``; beta 0.1, on TL;DR 0.5 [TRL].
+    """DPO (arXiv:2305.18290); beta 0.1, on TL;DR 0.5 [TRL].
+
+    Formula: -log sigmoid(beta (r_w - r_l))
 
     - Con-J (arXiv:2410.03742): the items are a judge's correct and incorrect verdicts on one labelled pair, beta 0.01
       (trainer's default); the occasional fine-tuning step on the best verdicts is a loop around it.
@@ -43,7 +45,9 @@ def dpo(r_w: Tensor, r_l: Tensor, *, beta: float | Tensor, label: float | Tensor
 
 @recipe("dno", "pair", beta=0.1)
 def dno(r_1: Tensor, r_2: Tensor, wins_1: Tensor, wins_2: Tensor, *, beta: float) -> Tensor:
-    """DNO (arXiv:2404.03715): the label is ``sigmoid(wins_1 - wins_2)``, the reference the current policy.
+    """DNO (arXiv:2404.03715): DPO with a soft label from expected win rates; the reference is the current policy.
+
+    Formula: -p log sigmoid(z) - (1 - p) log sigmoid(-z), z = beta (r_1 - r_2), p = sigmoid(wins_1 - wins_2)
 
     ``wins`` ``(B,)`` are expected win rates against the current policy; detached. The practical DNO-Prct is DPO on
     pairs of a large gap.
@@ -53,8 +57,10 @@ def dno(r_1: Tensor, r_2: Tensor, wins_1: Tensor, wins_2: Tensor, *, beta: float
 
 @recipe("osp", "pair", beta=0.1)
 def osp(r_w: Tensor, r_l: Tensor, strength: Tensor, *, beta: float) -> Tensor:
-    """OSP (arXiv:2405.14103), rebuilt from the abstract, beta unsure: the label is the judged ``strength`` of the
-    preference, ``(B,)`` in [0, 1], on pairs of a ranking of own samples; detached.
+    """OSP (arXiv:2405.14103), rebuilt from the abstract, beta unsure: DPO with the judged ``strength`` of the
+    preference, ``(B,)`` in [0, 1], as label, on pairs of a ranking of own samples; detached.
+
+    Formula: -s log sigmoid(z) - (1 - s) log sigmoid(-z), z = beta (r_w - r_l)
     """
     check_probability(strength=strength)
     return dpo(r_w, r_l, beta=beta, label=strength)
@@ -62,8 +68,10 @@ def osp(r_w: Tensor, r_l: Tensor, strength: Tensor, *, beta: float) -> Tensor:
 
 @recipe("rdpo-robust", "pair", aliases=("robust", "robust-dpo"), beta=0.1)
 def rdpo_robust(r_w: Tensor, r_l: Tensor, *, beta: float, flip: float) -> Tensor:
-    """rDPO (arXiv:2403.00409), TRL's robust loss: unbiased under labels swapped at the rate ``flip``, which has to be
-    the true one. Unbounded below: log the margin and stop early.
+    """rDPO (arXiv:2403.00409), TRL's ``robust``: unbiased under labels swapped at the rate ``flip``, which must be the
+    true one. Unbounded below: log the margin and stop early.
+
+    Formula: (-(1 - flip) log sigmoid(z) + flip log sigmoid(-z)) / (1 - 2 flip), z = beta (r_w - r_l)
     """
     return dpo(r_w, r_l, beta=beta, label=robust_noise(1.0, flip=flip))
 
@@ -71,6 +79,8 @@ def rdpo_robust(r_w: Tensor, r_l: Tensor, *, beta: float, flip: float) -> Tensor
 @recipe("flex-dpo", "pair", beta=0.1, loser_scale=0.5, sft=0.1)
 def flex_dpo(r_w: Tensor, r_l: Tensor, logp_w: Tensor, *, beta: float, loser_scale: float, sft: float) -> Tensor:
     """Flex-DPO (arXiv:2406.07327): a smaller beta for the rejected item, plus fine-tuning on the chosen one.
+
+    Formula: -log sigmoid(beta (r_w - loser_scale r_l)) - sft logp_w
 
     Form derived from a review; the three numbers are ours. ``loser_scale`` is the rejected beta over the chosen one;
     ``logp_w`` ``(B,)`` is already reduced (see :func:`rpo_sft`).
@@ -80,7 +90,9 @@ def flex_dpo(r_w: Tensor, r_l: Tensor, logp_w: Tensor, *, beta: float, loser_sca
 
 @recipe("rpo-sft", "pair", beta=0.05, eta=0.005)
 def rpo_sft(r_w: Tensor, r_l: Tensor, logp_w: Tensor, *, beta: float, eta: float) -> Tensor:
-    """RPO (arXiv:2405.16436): DPO plus ``-eta logp_w``; beta 0.05 for Gemma, 0.01 for Zephyr.
+    """RPO (arXiv:2405.16436): DPO plus fine-tuning on the chosen item; beta 0.05 for Gemma, 0.01 for Zephyr.
+
+    Formula: -log sigmoid(beta (r_w - r_l)) - eta logp_w
 
     ``logp_w`` ``(B,)`` comes reduced and scaled, since three forms circulate: the released trainer has beta times the
     summed log-prob, its OpenRLHF port the token mean (beta 0.5, eta 0.2), TRL's recipe the token mean with eta 0.005.
@@ -93,6 +105,8 @@ def rpo_sft(r_w: Tensor, r_l: Tensor, logp_w: Tensor, *, beta: float, eta: float
 def hypo(r_w: Tensor, r_l: Tensor, r_online: Tensor, *, beta: float, lam: float) -> Tensor:
     """HyPO (arXiv:2406.01462): offline DPO plus ``lam`` times the reverse KL on the policy's own samples; lam unsure.
 
+    Formula: -log sigmoid(beta (r_w - r_l)) + lam mean(r_online**2 / 2)
+
     ``r_online`` ``(N,)`` are live log-ratios of fresh samples. Their term is k2, whose gradient ``r grad logp`` is the
     score-function estimate of the KL's; its value is not the KL. The batch mean is added to every pair.
     """
@@ -101,7 +115,10 @@ def hypo(r_w: Tensor, r_l: Tensor, r_online: Tensor, *, beta: float, lam: float)
 
 @recipe("f-dpo", "pair", beta=0.1, link=js_link)
 def f_dpo(r_w: Tensor, r_l: Tensor, *, beta: float, link: Callable[[Tensor], Tensor]) -> Tensor:
-    """f-DPO (arXiv:2309.16240): DPO on ``link(r)``, a function of :mod:`diffalign.losses.ratio_links`.
+    """f-DPO (arXiv:2309.16240): DPO with another divergence, a function of :mod:`diffalign.losses.ratio_links`.
+
+    Formula: -log sigmoid(beta (f(r_w) - f(r_l))); Jensen-Shannon: f(r) = log sigmoid(r); alpha: f(r) = (1 - exp(-alpha
+    r)) / alpha
 
     The default is Jensen-Shannon, bounded and safe on surrogates; ``partial(power_link, alpha=1.0)`` is the forward KL.
     """
@@ -118,7 +135,9 @@ def simpo(
     beta: float,
     gamma: float,
 ) -> Tensor:
-    """SimPO (arXiv:2405.14734): mean log-probs, no reference, a target margin ``gamma`` after beta.
+    """SimPO (arXiv:2405.14734): length-normalised log-probs without a reference, and a target margin.
+
+    Formula: -log sigmoid(beta (mean_t logp_w - mean_t logp_l) - gamma)
 
     ``logp`` ``(B, T)`` token log-probs, or ``(B,)`` means. Beta 2 to 10, gamma / beta 0.1 to 0.8; TRL's gamma is 0.5. A
     diffusion model has no such log-prob: with minus the denoising error it is a margin on errors, and no more.
@@ -138,7 +157,9 @@ def alphapo(
     gamma: float,
     alpha: float,
 ) -> Tensor:
-    """AlphaPO (arXiv:2501.03884): SimPO on ``(1 - p**-alpha) / alpha``, p the geometric mean of token probabilities.
+    """AlphaPO (arXiv:2501.03884): SimPO with a power of the geometric mean probability as reward.
+
+    Formula: -log sigmoid(beta (g(s_w) - g(s_l)) - gamma), g(s) = (1 - exp(-alpha s)) / alpha, s = mean_t logp
 
     Settings of the Mistral recipe [TRL]; whether the paper's 0.1 is gamma or gamma / beta is unsure. Inputs as in
     :func:`simpo`.

@@ -23,7 +23,10 @@ from diffalign.losses.unpaired import logistic as logistic_unpaired
 @recipe("diffusion-dpo", "pair", beta=5000.0)
 @recipe("d2dpo", "pair", beta=1.0)
 def diffusion_dpo(r_w: Tensor, r_l: Tensor, *, beta: float) -> Tensor:
-    """Diffusion-DPO (arXiv:2311.12908): ``-log sigmoid(beta (r_w - r_l))``; noise and time step are shared.
+    """Diffusion-DPO (arXiv:2311.12908); noise and time step are shared by the pair.
+
+    Formula: -log sigmoid(beta (r_w - r_l)), r = -(|eps_theta - eps|**2 - |eps_ref - eps|**2) / 2, mean over latent
+    elements
 
     beta 5000 on noise errors (2000 is usual for SD 1.5), 100 to 500 on velocities. D2-DPO (arXiv:2503.08295) is the
     same on masked tokens, ``delta = w(t) sum_masked(log p - log p_ref)`` with ``w = 1 / (1 - t)``; its beta is unsure.
@@ -33,7 +36,9 @@ def diffusion_dpo(r_w: Tensor, r_l: Tensor, *, beta: float) -> Tensor:
 
 @recipe("dso", "pair")
 def dso(error_w: Tensor, error_l: Tensor) -> Tensor:
-    """DSO's direct reward optimisation (arXiv:2503.22677), released form: ``m_w - m_l``, no reference, no beta.
+    """DSO's direct reward optimisation (arXiv:2503.22677), released form: no reference, no beta.
+
+    Formula: m_w - m_l, m = mean squared velocity error
 
     ``error`` ``(B,)``: mean squared velocity errors, each with its own noise. Unbounded below: a small adapter, few
     steps, early stop. The paper states it for unpaired samples with a sign; its DPO is :func:`diffusion_dpo` on
@@ -54,7 +59,9 @@ def smoothed_preference(score_w: Tensor, score_l: Tensor) -> Tensor:
 
 @recipe("smpo", "pair", beta=2000.0, gamma=10.0)
 def smpo(r_w: Tensor, r_l: Tensor, p: Tensor, *, beta: float, gamma: float) -> Tensor:
-    """SmPO-Diffusion (arXiv:2506.02698): Diffusion-DPO with ``beta gamma (2 p - 1)`` for each pair.
+    """SmPO-Diffusion (arXiv:2506.02698): Diffusion-DPO with a strength per pair.
+
+    Formula: -log sigmoid(beta gamma (2 p - 1) (r_w - r_l))
 
     ``p`` ``(B,)`` in [1/2, 1] from :func:`smoothed_preference`; pairs are re-labelled by it. p = 0.55 is plain DPO, p =
     1/2 has no gradient. beta 2000 for SD 1.5, 5000 for SDXL. The inversion of images is the trainer's part.
@@ -70,7 +77,9 @@ def smpo(r_w: Tensor, r_l: Tensor, p: Tensor, *, beta: float, gamma: float) -> T
 
 @recipe("d3po", "pair", beta=0.1, eps=0.1)
 def d3po(r_w: Tensor, r_l: Tensor, *, beta: float | Tensor, eps: float) -> Tensor:
-    """D3PO (arXiv:2311.13231): DPO on each denoising step, log-ratios clipped to ``log(1 +- eps)`` first.
+    """D3PO (arXiv:2311.13231): DPO on each denoising step, with clipped log-ratios.
+
+    Formula: -log sigmoid(beta (clip(r_w) - clip(r_l))), clip to [log(1 - eps), log(1 + eps)]
 
     Step-wise DPO (arXiv:2406.04314) is the same on two samples of one latent, with beta 10.
 
@@ -88,8 +97,9 @@ def d3po(r_w: Tensor, r_l: Tensor, *, beta: float | Tensor, eps: float) -> Tenso
 
 @recipe("diffusion-dro", "pair", margin=1e-3)
 def diffusion_dro(r_w: Tensor, r_l: Tensor, *, margin: float) -> Tensor:
-    """Diffusion-DRO (arXiv:2510.18353): ``relu(margin - 2 (r_w - r_l))``, expert images against
-    samples of a snapshot of the policy.
+    """Diffusion-DRO (arXiv:2510.18353): expert images against samples of a snapshot of the policy.
+
+    Formula: relu(margin - 2 (r_w - r_l))
 
     The hinge dies once every pair is past the margin: a loss of exactly 0 asks for fresh samples.
     """
@@ -155,7 +165,9 @@ def odds(error: Tensor, *, scale: float = 0.5) -> Tensor:
 
 @recipe("mapo", "pair", beta=0.1, scale=0.5, steps=1000)
 def mapo(error_w: Tensor, error_l: Tensor, *, beta: float, scale: float, steps: int) -> Tensor:
-    """MaPO (arXiv:2406.06424): ``m_w - beta log sigmoid(steps (f(m_w) - f(m_l)))`` with :func:`odds` f, no reference.
+    """MaPO (arXiv:2406.06424), without a reference; f is :func:`odds`.
+
+    Formula: m_w - beta log sigmoid(steps (f(m_w) - f(m_l))), f(m) = s m / (exp(s m) - 1), m = mean squared noise error
 
     ``error`` ``(B,)`` are mean squared noise errors, ``steps`` the number of training time steps.
     """

@@ -20,7 +20,9 @@ from diffalign.losses.recipes.registry import recipe
 @recipe("micro", "reward_model")
 def micro(scores_w: Tensor, scores_l: Tensor, router_logits: Tensor) -> Tensor:
     """MiCRo (arXiv:2505.24846), first stage: heads and prompt router trained together, ``(B,)``. For a user's few
-    choices ``mixture.hedge`` moves the weights online [derived].
+    choices ``mixture.hedge`` updates the weights online [derived].
+
+    Formula: -log sum_k softmax(router)_k sigmoid(s_w,k - s_l,k)
 
     Args:
         scores_w: ``(B, K)`` of the heads.
@@ -33,7 +35,9 @@ def micro(scores_w: Tensor, scores_l: Tensor, router_logits: Tensor) -> Tensor:
 
 @recipe("rpr-context", "reward_model")
 def rpr_context(scores_w: Tensor, scores_l: Tensor, log_prior: Tensor) -> Tensor:
-    """Context-aware preferences (arXiv:2407.14916) [derived]: ``-log sum_z p(z | prompt) sigmoid(r_w^z - r_l^z)``.
+    """Context-aware preferences (arXiv:2407.14916) [derived]: a mixture over contexts.
+
+    Formula: -log sum_z p(z | prompt) sigmoid(r_w^z - r_l^z)
 
     Args:
         scores_w: ``(B, K)`` given each context z.
@@ -67,7 +71,10 @@ def ipl(
     reward_l2: float,
     level: float,
 ) -> Ipl:
-    """Inverse preference learning (arXiv:2305.15363): the reward is ``r = Q - gamma sg V'``, not a network.
+    """Inverse preference learning (arXiv:2305.15363): the reward is read out of a critic instead of learned.
+
+    Formula: q: -log sigmoid(sum r_w - sum r_l) + reward_l2 mean r**2, r = Q - gamma sg V'; v: |level - 1[V > Q]| (V -
+    Q)**2
 
     Bradley-Terry on the segments' sums of r, plus ``reward_l2`` times the mean of ``r**2``; V by expectile regression
     on Q. Class defaults of the code (MetaWorld: ``reward_l2=3``, ``level=0.75``); gamma is ours. The policy follows by
@@ -91,9 +98,10 @@ def ipl(
 
 @recipe("hindsight-prior", "reward_model")
 def hindsight_prior(rewards: Tensor, importance: Tensor, *, weight: float, mask: Tensor | None = None) -> Tensor:
-    """Hindsight PRIOR (arXiv:2404.08828): Bradley-Terry on the sums, plus a pull of each step's reward to its share of
-    the return, ``weight * mean_t (r_t - a_t sg sum r)**2``, ``(B,)``. Second-hand (reviews); ``weight`` is not known,
-    a large one collapses the rewards.
+    """Hindsight PRIOR (arXiv:2404.08828): Bradley-Terry on sums, plus a pull of each step's reward to its share of the
+    return, ``(B,)``. Second-hand (reviews); ``weight`` is not known, a large one collapses the rewards.
+
+    Formula: -log sigmoid(sum r_w - sum r_l) + weight mean_t (r_t - a_t sg sum r)**2
 
     Args:
         rewards: ``(2, B, T)`` of each step, winner first.

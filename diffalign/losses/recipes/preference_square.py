@@ -21,7 +21,9 @@ from diffalign.losses.recipes.registry import recipe
 
 @recipe("ipo", "pair", tau=0.1)
 def ipo(r_w: Tensor, r_l: Tensor, *, tau: float, label: float | Tensor = 1.0) -> Tensor:
-    """IPO (arXiv:2310.12036): ``(r_w - r_l - 1 / (2 tau))**2``, whose optimum is finite also for certain labels.
+    """IPO (arXiv:2310.12036): a square whose optimum is finite also for certain labels.
+
+    Formula: (r_w - r_l - 1 / (2 tau))**2
 
     Sums are the paper's; TRL divides each log-ratio by its length and reports the authors' confirmation: pass
     :func:`diffalign.losses.log_ratio.mean_log_ratio` for that. On images take the mean over latents. ``label`` as in
@@ -35,7 +37,9 @@ def ipo(r_w: Tensor, r_l: Tensor, *, tau: float, label: float | Tensor = 1.0) ->
 def inpo(
     logp_w: Tensor, logp_l: Tensor, refs_w: Sequence[Tensor], refs_l: Sequence[Tensor], *, ratio: float, eta: float
 ) -> Tensor:
-    """INPO (arXiv:2407.00617): IPO with target ``1 / (2 eta)`` against a mixture of reference and previous policy.
+    """INPO (arXiv:2407.00617): IPO against a mixture of reference and previous policy.
+
+    Formula: (h - 1 / (2 eta))**2, h = log-ratio of winner minus loser to ref**ratio old**(1 - ratio)
 
     The settings are MNPO's code for it; INPO's own are unsure.
 
@@ -73,6 +77,8 @@ def mnpo(
 ) -> Tensor:
     """MNPO (arXiv:2509.23102): INPO against a weighted population of past policies, newest first.
 
+    Formula: (h - 1 / (2 eta))**2, h = log-ratio of winner minus loser to ref**ratio prod_j old_j**((1 - ratio) w_j)
+
     Coefficients always sum to 1; in the released code they do not before there is a history, and its ratio is a string.
 
     Args:
@@ -92,8 +98,10 @@ def mnpo(
 
 @recipe("irepo", "pair", beta=0.1)
 def irepo(r_1: Tensor, r_2: Tensor, label: Tensor, *, beta: float) -> Tensor:
-    """iREPO (arXiv:2405.15230): ``(beta (r_1 - r_2) - logit p)**2``, p the empirical preference, the reference the last
-    iterate. Derived from a summary; beta and its place are unsure.
+    """iREPO (arXiv:2405.15230): the margin regressed on the logit of the empirical preference; the reference is the
+    last iterate. Derived from a summary; beta and its place are unsure.
+
+    Formula: (beta (r_1 - r_2) - logit p)**2
 
     ``label`` ``(B,)`` in [0, 1], held within 1e-6 of the ends, beyond which the target would be infinite; detached.
     """
@@ -103,7 +111,9 @@ def irepo(r_1: Tensor, r_2: Tensor, label: Tensor, *, beta: float) -> Tensor:
 
 @recipe("refuel", "pair", eta=1.0)
 def refuel(r_1: Tensor, r_2: Tensor, reward_1: Tensor, reward_2: Tensor, *, eta: float) -> Tensor:
-    """REFUEL (arXiv:2410.04612): ``(r_1 - r_2 - eta (R_1 - R_2))**2`` for two continuations of one prefix.
+    """REFUEL (arXiv:2410.04612): two continuations of one prefix, their log-ratio regressed on the reward difference.
+
+    Formula: (r_1 - r_2 - eta (R_1 - R_2))**2
 
     ``r`` ``(B,)`` is the log-prob of the continuation minus that at sampling (the old policy's, not a reference's);
     ``R`` ``(B,)`` its reward, a KL penalty to the reference included; detached. eta 1 (HH), 1e3 (setting one).
@@ -113,7 +123,9 @@ def refuel(r_1: Tensor, r_2: Tensor, reward_1: Tensor, reward_2: Tensor, *, eta:
 
 @recipe("srpo-self-improving", "pair", beta=0.1)
 def srpo(r_w: Tensor, r_l: Tensor, revise_w: Tensor, revise_l: Tensor, *, beta: float) -> Tensor:
-    """SRPO, self-improving (arXiv:2406.01660): ``(beta [r_w - r_l + revise_w - revise_l] - 1)**2``.
+    """SRPO, self-improving (arXiv:2406.01660): IPO on the direct and the revision policy.
+
+    Formula: (beta (r_w - r_l + revise_w - revise_l) - 1)**2
 
     Derived from the objective; beta is unsure, and the optional second square is left out. Needs a model conditioned on
     an earlier answer: ``revise_w`` ``(B,)`` is the log-ratio of the winner given the loser, ``revise_l`` the reverse.

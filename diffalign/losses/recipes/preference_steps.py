@@ -20,7 +20,9 @@ from diffalign.losses.value import mse
 
 @recipe("tdpo", "pair", beta=0.1, alpha=0.5)
 def tdpo(r_w: Tensor, r_l: Tensor, kl_w: Tensor, kl_l: Tensor, *, beta: float, alpha: float) -> Tensor:
-    """TDPO2 (arXiv:2404.11999): DPO minus ``beta alpha (KL_l - sg KL_w)``; no gradient through the winner's KL.
+    """TDPO2 (arXiv:2404.11999): DPO with a token-level KL margin; no gradient through the winner's KL.
+
+    Formula: -log sigmoid(beta (r_w - r_l) - beta alpha (KL_l - sg KL_w))
 
     The released configuration ships TDPO1, :func:`tdpo1`.
 
@@ -45,7 +47,9 @@ def tdpo1(r_w: Tensor, r_l: Tensor, kl_w: Tensor, kl_l: Tensor, *, beta: float =
 def cpl(
     steps_w: Tensor, steps_l: Tensor, *, alpha: float, loser_scale: float, discount: float, bc: float = 0.0
 ) -> Tensor:
-    """CPL (arXiv:2310.13639): discounted step sums without a reference, the loser weighted down.
+    """CPL (arXiv:2310.13639): discounted step sums without a reference, the loser scaled down.
+
+    Formula: -log sigmoid(alpha (sum_t gamma**t logp_w,t - loser_scale sum_t gamma**t logp_l,t)) + bc NLL
 
     Released code: no discount. CPL-BC has ``loser_scale=1, bc=1`` (bc times the mean step NLL of both segments is
     added); CPL-KL takes log-ratios for steps, with ``alpha=0.2, loser_scale=0.75``, and is DPO at ``loser_scale=1``.
@@ -73,7 +77,9 @@ def dppo_preference(
     tau: float,
     loser_scale: float,
 ) -> Tensor:
-    """DPPO from preferences (arXiv:2301.12842): CPL on ``-d / tau``, d the mean distance of the policy's actions.
+    """DPPO from preferences (arXiv:2301.12842): CPL on the mean distance of the policy's actions.
+
+    Formula: -log sigmoid((-d_w + loser_scale d_l) / tau), d = mean_t distance
 
     ``distance`` ``(B, T)``: ``|policy(s) - a|_2`` over the range of actions, for each step; on diffusion the denoising
     error. ``loser_scale`` is tuned for each environment.
@@ -84,7 +90,9 @@ def dppo_preference(
 
 @recipe("cream", "pair", beta=0.1, per_prompt=False)
 def cream(r_w: Tensor, r_l: Tensor, scores: Tensor, scores_before: Tensor, *, beta: float, per_prompt: bool) -> Tensor:
-    """CREAM (arXiv:2410.12735): DPO whose label is how far two models rank the same samples alike; beta unsure.
+    """CREAM (arXiv:2410.12735): DPO with the rank agreement of two models on the same samples as label; beta unsure.
+
+    Formula: -C log sigmoid(z) - (1 - C) log sigmoid(-z), z = beta (r_w - r_l), C = share of concordant pairs
 
     Args:
         r_w: ``(B,)`` log-ratio of the sample with the highest score.
@@ -111,6 +119,8 @@ def gepo(
 ) -> Tensor:
     """GEPO (arXiv:2505.12723): DPO between group means, plus ``lam`` times the variance of the winners' log-ratios.
 
+    Formula: -log sigmoid(beta (mean r_w - mean r_l)) + lam var r_w
+
     Mixed into the RL loss with weight 0.01. The variance is the population's, 0 for one winner [ours]; beta unsure.
 
     Args:
@@ -131,6 +141,8 @@ def svpo(
     r_w: Tensor, r_l: Tensor, values: Tensor, targets: Tensor, *, beta: float, value: float, margin: float
 ) -> Tensor:
     """SVPO (arXiv:2406.10858): DPO on two sibling steps of one state, plus a value head's error and margin.
+
+    Formula: -log sigmoid(beta (r_w - r_l)) + value (sum_w,l (V - target)**2 / 2 + relu(margin - (V_w - V_l)))
 
     Second-hand, and the three numbers are unsure. The tree search that makes siblings and targets is not part of it.
 
@@ -155,6 +167,9 @@ def opa_dpo(
 ) -> Tensor:
     """OPA-DPO (arXiv:2501.09695): three terms for one accepted answer; call it for the expert's answer and for the
     revised one and add.
+
+    Formula: -log sigmoid(beta (r_w - r_l)) - masked log sigmoid(beta (r_w - r_masked)) - anchor log sigmoid(beta r_w -
+    shift)
 
     Summed log-ratios and the accepting sign, as in the paper: the released code applies the link at each token
     position, and its anchor on the revised answer has the other sign. Over which answers the masked pair runs is

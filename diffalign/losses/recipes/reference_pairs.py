@@ -27,7 +27,10 @@ def anchor_sign(error: Tensor, error_ref: Tensor) -> Tensor:
 
 @recipe("seppo", "pair", beta=5000.0)
 def seppo(r_w: Tensor, r_l: Tensor, sign: Tensor, *, beta: float) -> Tensor:
-    """SePPO (arXiv:2410.05255, form derived; no trainer is released): ``-log sigmoid(beta (r_w - s r_l))``.
+    """SePPO (arXiv:2410.05255, form derived; no trainer is released): given images against samples of a reference that
+    is drawn from earlier checkpoints.
+
+    Formula: -log sigmoid(beta (r_w - s r_l)), s = +1 or -1
 
     Given images against samples of a reference that is drawn from earlier checkpoints. With s = 1 the sample is the
     loser; with s = -1, while the policy is still worse than the reference, a second winner. beta is twice that of the
@@ -46,6 +49,8 @@ def seppo(r_w: Tensor, r_l: Tensor, sign: Tensor, *, beta: float) -> Tensor:
 @recipe("rpo-harmonic", "pair", beta=2.0)
 def rpo_harmonic(r_w: Tensor, r_l: Tensor, error_real: Tensor, p: Tensor, *, beta: float) -> Tensor:
     """RPO (arXiv:2407.12164, the form of the code): the error of the reference photo plus a soft-label pair loss.
+
+    Formula: error_real + p softplus(-z) + (1 - p) softplus(z), z = beta (r_w - r_l)
 
     The code's own ``beta`` is never used: its margin has 2 in our convention. It draws the label from ``p``; the soft
     label here is the mean over those draws.

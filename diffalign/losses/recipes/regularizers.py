@@ -18,8 +18,10 @@ from diffalign.losses.regularizers import k1, k3
 def t1(
     log_ratio: Tensor, entropy: Tensor, *, kl_coef: float, entropy_coef: float, mask: Tensor | None = None
 ) -> Tensor:
-    """T1's terms (arXiv:2501.11651): k3 to a *moving* reference, less an entropy bonus, ``(B, T)``; add the policy
-    loss. Coefficients are not known. The reference is moved by :func:`move_anchor`; oversampling is a larger group.
+    """T1's terms (arXiv:2501.11651): k3 to a *moving* reference minus an entropy bonus, ``(B, T)``; add the policy
+    loss. Coefficients are not known. :func:`move_anchor` moves the reference; oversampling is a larger group.
+
+    Formula: kl_coef (exp(-r) + r - 1) - entropy_coef H
 
     Samplers of fixed variance have constant entropy: the bonus then has no gradient.
 
@@ -53,6 +55,8 @@ def move_anchor(anchor: Mapping[str, Tensor], policy: Mapping[str, Tensor], *, r
 def vpo(r_w: Tensor, r_l: Tensor, calibration: Tensor, *, weight: float, beta: float) -> Tensor:
     """VPO (arXiv:2405.19320): DPO plus a signed pull on calibration samples, ``(B,)``.
 
+    Formula: -log sigmoid(beta (r_w - r_l)) - weight r_calibration
+
     ``weight > 0`` is offline pessimism, ``-weight * r_cal``: with the chosen samples as calibration, DPO with its
     fine-tuning term. ``weight < 0`` is online optimism, pushing mass off them: with reference samples the form of XPO
     (TRL: 1e-5). The paper's alpha and its choice of calibration samples are unsure; beta of DPO.
@@ -72,6 +76,8 @@ def vpo(r_w: Tensor, r_l: Tensor, calibration: Tensor, *, weight: float, beta: f
 def f_sft(log_ratio: Tensor, *, beta: float = 1.0, term: Callable[[Tensor], Tensor] = sft.chi2) -> Tensor:
     """f-SFT (arXiv:2507.00018): fine-tuning on good samples as learning an implicit reward, like ``log_ratio``.
 
+    Formula: term(u), u = beta log_ratio; chi2: -u + u**2 / 4; hellinger: -u / (1 + u); nll: -u
+
     The closed forms are derived from conjugates, not seen in the paper, and unsure: ``sft.chi2``, ``sft.hellinger``;
     total variation gives plain ``sft.nll``. The practical advice is a learning rate about ten times smaller.
 
@@ -85,8 +91,11 @@ def f_sft(log_ratio: Tensor, *, beta: float = 1.0, term: Callable[[Tensor], Tens
 
 @recipe("scir", "pair")
 def scir(r_w: Tensor, r_l: Tensor, judge_logits: Tensor, *, beta: float = 0.1, weight: float = 1.0) -> Tensor:
-    """SCIR (arXiv:2502.08922) [derived; the exact penalty is not confirmed]: the judge and the implicit reward of one
-    model shall agree, ``(B,)``.
+    """SCIR (arXiv:2502.08922) [derived; the exact penalty is not confirmed]: judge and implicit reward of one model are
+    made consistent, ``(B,)``.
+
+    Formula: 1[both prefer w] (-log sigmoid(z)) + weight JSD(softmax(judge), (sigmoid z, sigmoid -z)), z = beta (r_w -
+    r_l)
 
     DPO on the pairs where both prefer the same, plus ``weight`` times the Jensen-Shannon divergence between the
     two-class distributions, in natural logarithms, on all. The judge is the teacher and detached; its weight is ours.
@@ -109,7 +118,9 @@ def scir(r_w: Tensor, r_l: Tensor, judge_logits: Tensor, *, beta: float = 0.1, w
 def papo(
     logp: Tensor, logp_masked: Tensor, *, kl_coef: float, entropy_coef: float, mask: Tensor | None = None
 ) -> Tensor:
-    """PAPO's terms (arXiv:2507.06448): the policy shall read its condition, ``(B, T)``; add the policy loss.
+    """PAPO's terms (arXiv:2507.06448): the policy is made to depend on its condition, ``(B, T)``; add the policy loss.
+
+    Formula: -kl_coef k3(logp - logp_masked) - entropy_coef (logp + logp_masked)
 
     ``-kl_coef k3(logp - logp_masked) - entropy_coef (logp + logp_masked)``: a reward for the KL to the policy that sees
     a masked condition (image patches there, prompt tokens here), which is unbounded and therefore held by making both
@@ -134,7 +145,9 @@ def papo(
 
 @recipe("rdpo-rationales", "pair", beta=0.1, weight=0.1)
 def rdpo_rationales(r_w: Tensor, r_l: Tensor, rationale: Tensor, *, beta: float, weight: float) -> Tensor:
-    """RDPO (arXiv:2407.14477), the form of the code: DPO plus ``-weight log sigmoid(beta * rationale)``, ``(B,)``.
+    """RDPO (arXiv:2407.14477), the form of the code: DPO plus the likelihood of a rationale, ``(B,)``.
+
+    Formula: -log sigmoid(beta (r_w - r_l)) - weight log sigmoid(beta rationale)
 
     The README has a weight of 0.001; the paper's derivation has plain ``-weight * rationale`` (``sft.nll``). A
     rationale has no image analogue: any sample known to be good takes its place.
@@ -154,6 +167,8 @@ def rdpo_rationales(r_w: Tensor, r_l: Tensor, rationale: Tensor, *, beta: float,
 def salsa(logp: Tensor, logp_soup: Tensor, *, coef: float) -> Tensor:
     """SALSA (arXiv:2411.01798): PPO's KL penalty against the average of two fine-tuned models, ``(B, T)``, to be added
     to the *reward* (k1, which would have no gradient in a loss). The coefficient is that of PPO, set per task.
+
+    Formula: coef (logp - logp_soup)
 
     Args:
         logp: ``(B, T)`` of the policy.

@@ -19,7 +19,9 @@ from diffalign.losses.reward_shaping import center
 
 @recipe("reward-ensembles", "reward", coef=0.1, unbiased=True)
 def reward_ensembles(rewards: Tensor, *, coef: float | None, unbiased: bool) -> Tensor:
-    """UWO and WCO (arXiv:2310.02743; their code): ``mean - coef * variance``, or with ``coef=None`` the minimum.
+    """UWO and WCO (arXiv:2310.02743; their code): mean minus variance, or with ``coef=None`` the minimum.
+
+    Formula: mean_k r_k - coef var_k r_k, or min_k r_k
 
     These are the settings of the PPO path (coef .1, unbiased variance). The best-of-n path has coef 1 (launcher .5)
     and the population variance: ``coef=1, unbiased=False``. K = 5.
@@ -34,6 +36,8 @@ def freehand(rewards: Tensor, reference: Tensor) -> Tensor:
     """FREEHAND (arXiv:2305.14816), as an ensemble [derived]: each member centred on the reference samples, then the
     minimum. The confidence set of the theory is not part of this.
 
+    Formula: min_k (r_k - mean_m ref_k,m)
+
     ``rewards`` ``(K, B)`` or ``(K, B, G)``, ``reference`` ``(K, B, M)``: member k on M reference samples.
     """
     if reference.ndim != 3 or len(reference) != len(rewards):
@@ -43,7 +47,9 @@ def freehand(rewards: Tensor, reference: Tensor) -> Tensor:
 
 @recipe("reward-robust", "reward")
 def reward_robust(rewards: Tensor, std: Tensor, *, weight: float) -> Tensor:
-    """BRME (arXiv:2409.15360) [derived]: ``weight`` times the most confident head's reward, the rest the worst case.
+    """BRME (arXiv:2409.15360) [derived]: the most confident head's reward mixed with the worst case.
+
+    Formula: weight r_k* + (1 - weight) min_k r_k, k* = argmin_k std_k
 
     ``rewards`` and ``std`` ``(K, ...)``: each head's mean and deviation. The weight is not known: 1 is the nominal
     reward, 0 the worst case.
@@ -55,6 +61,8 @@ def reward_robust(rewards: Tensor, std: Tensor, *, weight: float) -> Tensor:
 def dtr(rewards: Tensor) -> Tensor:
     """DTR's reward (arXiv:2412.09104; its code): z-scores of each member over the data set, then their mean; M = 3.
 
+    Formula: mean_k (r_k - mean r_k) / std r_k
+
     Population deviation, no eps. Its regularisation of trajectory returns is for robots and not part of this.
     """
     return ensembles.z_mean(rewards)
@@ -62,7 +70,9 @@ def dtr(rewards: Tensor) -> Tensor:
 
 @recipe("dcppo", "reward", ridge=1.0)
 def dcppo(reward: Tensor, features: Tensor, seen: Tensor, *, coef: float, ridge: float) -> Tensor:
-    """DCPPO (arXiv:2305.18438) [known, derived]: ``w'phi - coef sqrt(phi' L^-1 phi)``, ``L = ridge I + sum phi phi'``.
+    """DCPPO (arXiv:2305.18438) [known, derived]: a linear reward minus an elliptical bonus.
+
+    Formula: w'phi - coef sqrt(phi' L^-1 phi), L = ridge I + sum phi phi'
 
     ``reward`` ``(B,)`` of a linear head on ``features`` ``(B, D)``; ``seen`` ``(N, D)``, the features it was fitted
     to. The theory of dynamic choices is not part of this.
@@ -85,7 +95,9 @@ def maxinforl(
     *,
     gain: Callable[[Tensor], Tensor],
 ) -> Exploring:
-    """MaxInfoRL (arXiv:2412.12098; its code): the ensemble's mean plus ``exp(log_coef)`` times what it would learn.
+    """MaxInfoRL (arXiv:2412.12098; its code): the ensemble's mean plus its expected information gain.
+
+    Formula: mean_k r_k + exp(log_coef) gain(r); dual: log_coef sg(gain(policy) - gain(target))
 
     The coefficient tunes itself: minimising ``dual_loss`` over ``log_coef`` (0 at the start, Adam) lowers it while the
     policy's samples teach more than those of its moving average, and rests when they teach as much. With
@@ -105,7 +117,9 @@ def maxinforl(
 
 @recipe("mbrl-penalties", "reward", measure=uncertainty.mixture_std)
 def mbrl_penalties(means: Tensor, stds: Tensor, *, coef: float, measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Offline model-based penalties (arXiv:2110.04135): ``mean - coef * u`` with one of several uncertainties ``u``.
+    """Offline model-based penalties (arXiv:2110.04135): mean minus one of several uncertainties.
+
+    Formula: mean_k r_k - coef u(means, stds)
 
     ``measure`` is one of :mod:`diffalign.losses.ensemble_uncertainty`: ``max_aleatoric``, ``max_pairwise``,
     ``mixture_std``, ``mixture_variance``, ``leave_one_out_kl``, or ``partial(likelihood_variance, value=...)``. The

@@ -34,6 +34,9 @@ def oppo(
 ) -> Oppo:
     """OPPO (arXiv:2305.16217): triplet loss around a learned point, which alternates with the encoder.
 
+    Formula: encoder: preference_weight triplet + norm_weight norm; point: triplet = relu(margin + |phi_w - z| - |phi_l
+    - z|)
+
     The scripted form of the code; its human form has ``preference_weight=10`` and ``norm=anchor.norm_excess``. Ties
     take ``margin=0``. The norm term is that of the winner's and loser's features, halved. The reward is
     ``anchor.distance(features, point[None])``.
@@ -59,7 +62,9 @@ def oppo(
 
 @recipe("lore", "reward_model", temperature=100.0)
 def lore(features_w: Tensor, features_l: Tensor, basis: Tensor, user_logits: Tensor, *, temperature: float) -> Tensor:
-    """LoRe (arXiv:2504.14439), the form of the code: ``-log sigmoid((phi_w - phi_l) V softmax(w_u) / 100)``, ``(B,)``.
+    """LoRe (arXiv:2504.14439), the form of the code: a user's mixture of low-rank heads, ``(B,)``.
+
+    Formula: -log sigmoid((phi_w - phi_l) V softmax(w_user) / temperature)
 
     A new user: detach the basis and fit ``user_logits`` alone.
 
@@ -88,6 +93,8 @@ def pal(
     """PAL-A (arXiv:2406.08469), the form of the code: cosine with the user's mixture of ideal points, smooth hinge of
     width 5, ``(B,)``. PAL-B passes prototypes that depend on the prompt, one call per prompt.
 
+    Formula: smooth hinge of exp(log_scale) (cos(phi_w, p) - cos(phi_l, p)), p = sum_k softmax(w_user)_k p_k
+
     Args:
         features_w: ``(B, D)``, mapped to the space of the prototypes.
         features_l: ``(B, D)``.
@@ -104,6 +111,8 @@ def pal(
 @recipe("domain-knowledge-rm", "reward_model")
 def domain_knowledge_rm(scores_w: Tensor, scores_l: Tensor, weights: Tensor) -> Tensor:
     """A head over interpretable scores (arXiv:2402.15473) [derived]: Bradley-Terry on a weighted sum, ``(B,)``.
+
+    Formula: -log sigmoid(sum_k w_k (s_w,k - s_l,k))
 
     The linear head; the paper has a small network over seven scores, whose outputs go into ``logistic(pair_margin())``.
 
@@ -126,6 +135,8 @@ class Drm(NamedTuple):
 @recipe("drm-pca", "reward_model", n=20, temperature=1.0)
 def drm_pca(difference: Tensor, shots: Tensor, *, n: int, temperature: float) -> Drm:
     """DRM (arXiv:2502.13131): heads from principal components, weights from a user's few choices.
+
+    Formula: heads: top n components of phi_w - phi_l; weights: softmax(sum_shots log sigmoid(margin) / temperature)
 
     Weights are ``softmax(sum over shots of log sigmoid(margin) / T)``. The code standardises scores per subset: divide
     the shots by the features' spread first.

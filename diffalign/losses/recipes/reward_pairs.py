@@ -36,7 +36,9 @@ def bradley_terry(score_w: Tensor, score_l: Tensor, *, margin: float | Tensor = 
 
 @recipe("skywork-reward-v1", "reward_model", gamma=0.0)
 def skywork_reward(score_w: Tensor, score_l: Tensor, *, gamma: float) -> Tensor:
-    """Skywork-Reward (arXiv:2410.18451): plain Bradley-Terry was kept; ``gamma > 0`` is its focal ablation.
+    """Skywork-Reward (arXiv:2410.18451): plain Bradley-Terry in the end; ``gamma > 0`` is its focal ablation.
+
+    Formula: -(1 - sigmoid(z))**gamma log sigmoid(z), z = score_w - score_l
 
     Its hinge and margin ablations are :func:`diffalign.losses.preference.hinge` and ``pair_margin(margin=...)``.
     """
@@ -47,7 +49,11 @@ def skywork_reward(score_w: Tensor, score_l: Tensor, *, gamma: float) -> Tensor:
 def secrets_rlhf_2(
     score_w: Tensor, score_l: Tensor, votes: Tensor, *, flip_below: float, smooth_below: float, smooth: float
 ) -> Tensor:
-    """Secrets of RLHF II (arXiv:2401.06080): preference strength by vote flips, smooths and sets the margin.
+    """Secrets of RLHF II (arXiv:2401.06080): preference strength by vote flips labels, smooths them and sets the
+    margin.
+
+    Formula: -p log sigmoid(z) - (1 - p) log sigmoid(-z), z = score_w - score_l - mean votes, p = 1 or 1 - smooth,
+    flipped below flip_below
 
     The released code has none of this. About 20 % of the data are flipped and 10 % smoothed [unsure]: choose the two
     thresholds by quantiles of the strength over the data set.
@@ -69,7 +75,9 @@ def secrets_rlhf_2(
 
 @recipe("beyond-binary", "reward_model", scale=1.0)
 def beyond_binary(score_w: Tensor, score_l: Tensor, agreement: Tensor, *, scale: float) -> Tensor:
-    """Beyond the Binary (arXiv:2412.03822): the margin is ``scale`` times the judges' agreement ``(B,)``, detached.
+    """Beyond the Binary (arXiv:2412.03822): a margin from the judges' agreement ``(B,)``, detached.
+
+    Formula: -log sigmoid(score_w - score_l - scale agreement)
 
     That agreement sets a margin is the paper's; the linear form is unsure.
     """
@@ -78,14 +86,19 @@ def beyond_binary(score_w: Tensor, score_l: Tensor, agreement: Tensor, *, scale:
 
 @recipe("atari-prefs-demos", "reward_model", flip=0.1)
 def atari_prefs_demos(score_w: Tensor, score_l: Tensor, *, flip: float) -> Tensor:
-    """Ibarz et al. (arXiv:1811.06521): a share of the answers is random; demonstrations beat early samples."""
+    """Ibarz et al. (arXiv:1811.06521): a share ``flip`` of the labels is random; demonstrations are preferred to early
+    samples.
+
+    Formula: -log((1 - flip) sigmoid(score_w - score_l) + flip / 2)
+    """
     return noise_mixture(pair_margin(score_w, score_l), flip=flip)
 
 
 @recipe("pearl-rrl", "reward_model")
 def pearl_rrl(mean_w: Tensor, mean_l: Tensor, std_w: Tensor, std_l: Tensor) -> Tensor:
-    """PEARL's robust reward learning (arXiv:2306.03615), derived: rewards are Gaussian, the loss is minus the log of
-    ``Phi((mean_w - mean_l) / sqrt(std_w**2 + std_l**2))``.
+    """PEARL's robust reward learning (arXiv:2306.03615), derived: rewards are Gaussian.
+
+    Formula: -log Phi((mean_w - mean_l) / sqrt(std_w**2 + std_l**2))
 
     The closed form under hard labels; towards std = 0 the larger mean wins for certain. The transport of labels across
     tasks is not part of it. ``std`` ``(B,)``, not negative, with a gradient.
@@ -100,8 +113,10 @@ def pearl_rrl(mean_w: Tensor, mean_l: Tensor, std_w: Tensor, std_l: Tensor) -> T
 
 @recipe("grm", "reward_model", share=0.01, beta=0.1)
 def grm(score_w: Tensor, score_l: Tensor, logp_w: Tensor, *, share: float, beta: float) -> Tensor:
-    """GRM (arXiv:2406.10216): ``(1 - share) BT - share log sigmoid(beta logp_w)``, ``logp_w`` ``(B,)`` of the winner
-    through the kept language head, so that the trunk stays a generator.
+    """GRM (arXiv:2406.10216): Bradley-Terry plus the likelihood of the winner through the kept language head, so that
+    the trunk remains a generator; ``logp_w (B,)``.
+
+    Formula: -(1 - share) log sigmoid(score_w - score_l) - share log sigmoid(beta logp_w)
     """
     check_probability(share=share)
     kept = logsigmoid(beta * as_float(logp_w))
@@ -110,7 +125,9 @@ def grm(score_w: Tensor, score_l: Tensor, logp_w: Tensor, *, share: float, beta:
 
 @recipe("vpl", "reward_model", beta=0.01)
 def vpl(score_w: Tensor, score_l: Tensor, mean: Tensor, log_var: Tensor, *, beta: float) -> Tensor:
-    """VPL (arXiv:2408.10075): Bradley-Terry given a user's latent, plus ``beta KL(q || N(0, I))``.
+    """VPL (arXiv:2408.10075): Bradley-Terry given a user's latent, plus the KL of its posterior.
+
+    Formula: -log sigmoid(score_w - score_l) + beta KL(N(mean, exp(log_var)) || N(0, I))
 
     The latent is drawn from ``q = N(mean, exp(log_var))``, both ``(B, D)``, of the user of each pair. beta 0.01 is the
     default, 0 in the released scripts.
@@ -122,7 +139,9 @@ def vpl(score_w: Tensor, score_l: Tensor, mean: Tensor, log_var: Tensor, *, beta
 
 @recipe("regret-preference", "reward_model")
 def regret_preference(return_w: Tensor, return_l: Tensor, gain_w: Tensor, gain_l: Tensor) -> Tensor:
-    """Regret preference model (arXiv:2206.02231): Bradley-Terry on ``return + V(end) - V(start)`` of a segment.
+    """Regret preference model (arXiv:2206.02231): Bradley-Terry on returns plus differences of values.
+
+    Formula: -log sigmoid((return_w + gain_w) - (return_l + gain_l)), gain = V(end) - V(start)
 
     That is minus the regret when transitions are deterministic; ``V = 0`` is the partial-return model, and potential
     shaping cancels. ``return`` ``(B,)`` is the sum of a segment's rewards, ``gain`` ``(B,)`` its difference of values.
@@ -134,6 +153,8 @@ def regret_preference(return_w: Tensor, return_l: Tensor, gain_w: Tensor, gain_l
 def prior_symbolic(score_w: Tensor, score_l: Tensor, penalty: Tensor, *, weight: float) -> Tensor:
     """PRIOR with symbolic priors, derived: Bradley-Terry plus ``weight`` times a soft penalty ``(B,)`` on the reward.
 
+    Formula: -log sigmoid(score_w - score_l) + weight penalty
+
     Which penalties the paper uses is unconfirmed, and the weight is ours.
     """
     return bradley_terry(score_w, score_l) + weight * as_float(penalty)
@@ -141,8 +162,10 @@ def prior_symbolic(score_w: Tensor, score_l: Tensor, penalty: Tensor, *, weight:
 
 @recipe("parl", "reward_model", baseline=0.0)
 def parl(score_w: Tensor, score_l: Tensor, logp_w: Tensor, logp_l: Tensor, *, baseline: float | Tensor) -> Tensor:
-    """PARL (arXiv:2308.02585): Bradley-Terry on the policy's own samples, with the score-function correction
-    ``sg(loss - baseline) (logp_w + logp_l)`` for their depending on it.
+    """PARL (arXiv:2308.02585): Bradley-Terry on the policy's own samples, with a score-function correction for their
+    dependence on it.
+
+    Formula: L + sg(L - baseline) (logp_w + logp_l), L = -log sigmoid(score_w - score_l)
 
     ``logp`` ``(B,)`` are live log-probs of the two samples; how they depend on the reward model, the second-order part,
     is not part of it. Without them the correction is a constant.

@@ -19,6 +19,8 @@ from diffalign.losses.reward_combination import passed_all, weighted_sum
 def toolrl(format_passed: Tensor, match: Tensor, best_match: float, *, low: float, high: float) -> Tensor:
     """ToolRL (arXiv:2504.13958): format flag + a graded match mapped from ``[0, best_match]`` to [-3, 3]; in [-3, 4].
 
+    Formula: format + low + (high - low) match / best_match
+
     ``format_passed`` is 1, 0 or NaN, of the shape of ``match``. Parsing of tool calls is not part of this.
     """
     check_positive(best_match=best_match)
@@ -28,7 +30,9 @@ def toolrl(format_passed: Tensor, match: Tensor, best_match: float, *, low: floa
 
 @recipe("linear-shift", "reward")
 def linear_shift(reward: Tensor, *, shift: float) -> Tensor:
-    """Linear reward shaping (arXiv:2209.07288): ``r + b``; b < 0 explores, b > 0 is conservative.
+    """Linear reward shaping (arXiv:2209.07288): a shift; b < 0 explores, b > 0 is conservative.
+
+    Formula: r + shift
 
     It is a shift of the initial value function, so it does something only where there is a critic and a discount;
     under group-centred advantages it does nothing at all. ``shift`` has no default for that reason.
@@ -38,13 +42,19 @@ def linear_shift(reward: Tensor, *, shift: float) -> Tensor:
 
 @recipe("par", "reward", k=1.0)
 def par(reward: Tensor, reference: Tensor, *, k: float) -> Tensor:
-    """PAR (arXiv:2502.18770; its code): ``mean_m sigmoid(k (r - ref_m))``, the KL term stays (.005). M up to 10."""
+    """PAR (arXiv:2502.18770; its code): a sigmoid of the reward above reference samples; the KL term stays (.005). M up
+    to 10.
+
+    Formula: mean_m sigmoid(k (r - ref_m))
+    """
     return shape.sigmoid_ref(reward, reference, k=k)
 
 
 @recipe("lsc", "reward", quantile=0.85)
 def lsc(reward: Tensor, reference: Tensor, *, quantile: float) -> Tensor:
-    """LSC (arXiv:2402.00742): ``log sigmoid(r - q)``, q the 85th percentile of reference samples of the prompt.
+    """LSC (arXiv:2402.00742): log-sigmoid of the reward above the 85th percentile of reference samples of the prompt.
+
+    Formula: log sigmoid(r - q), q = quantile of ref
 
     Add several transformed rewards for a logical AND. (A port takes mean + 1.0364 std for the percentile.)
     """
@@ -55,6 +65,8 @@ def lsc(reward: Tensor, reference: Tensor, *, quantile: float) -> Tensor:
 def p2r(win_rate: Tensor, *, eps: float) -> Tensor:
     """P2R (arXiv:2306.14111): the reward is the logit of the win rate against one fixed baseline sample of the prompt.
 
+    Formula: log(p / (1 - p)), p = win rate clamped to [eps, 1 - eps]
+
     The bound ``eps`` is ours: with m votes, 1 / (2 m) is a sensible one. For preferences that no reward explains the
     paper plays against itself instead: see ``spo-minimax``.
     """
@@ -63,7 +75,10 @@ def p2r(win_rate: Tensor, *, eps: float) -> Tensor:
 
 @recipe("irrl", "reward")
 def irrl(probability: Tensor, *, classes: int) -> Tensor:
-    """IRRL (arXiv:2302.00270; its code): ``max(q - 1/n, 0)`` for a discriminator's probability of the right class."""
+    """IRRL (arXiv:2302.00270; its code): a discriminator's probability of the right class above chance.
+
+    Formula: max(q - 1 / classes, 0)
+    """
     check_positive(classes=classes)
     return shape.clipped_prob(probability, prior=1 / classes)
 
@@ -72,6 +87,8 @@ def irrl(probability: Tensor, *, classes: int) -> Tensor:
 def vision_r1(format_passed: Tensor, matches: Tensor, precision: Tensor, *, step: int, switch: int) -> Tensor:
     """Vision-R1 (arXiv:2503.18013; its code, adaptive form): format + recall + precision, each with a dead band that
     tightens at optimisation step ``switch``.
+
+    Formula: format + deadband(recall; .5, .75) + deadband(precision; .5, .75, from `switch` on .75, .9)
 
     An object is found if its match exceeds .5, then .75; recall saturates in [.5, .75] throughout, precision in
     [.5, .75] and then in [.75, .9]. GRPO follows (eps 1e-4, unbiased std, G = 4).
@@ -103,6 +120,8 @@ def oni(
     weights: tuple[float, float],
 ) -> Tensor:
     """ONI (arXiv:2410.23022; its code): external reward + an intrinsic one, thresholded and discounted by its count.
+
+    Formula: w_0 external + w_1 z 1[z > tau] count**-power, z = standardised intrinsic reward
 
     The intrinsic reward is a running z-score, 0 up to ``tau``, times ``count**-power``. Power 3 and weights .1 and .4
     are those of the command in the README (the code's own defaults are 0 and 1). The loop that has a language model

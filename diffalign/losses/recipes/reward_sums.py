@@ -39,6 +39,8 @@ def harmo(
     """HARMO [derived from the abstract]: rule and model reward mixed by the rule's confidence, plus aspect rewards,
     behind a format gate. Its length penalty is an aspect; its form and all weights are unconfirmed.
 
+    Formula: passed (w_0 (c rule + (1 - c) model) + sum_k w_k aspect_k)
+
     Args:
         rule: rule-based reward.
         model: reward-model score.
@@ -55,13 +57,18 @@ def harmo(
 
 @recipe("lav-cot", "reward")
 def lav_cot(aspects: Tensor, *, weights: Weights) -> Tensor:
-    """LaV-CoT [derived from the abstract]: weighted sum of verifiable aspect rewards ``(K, ...)`` under plain GRPO."""
+    """LaV-CoT [derived from the abstract]: weighted sum of verifiable aspect rewards ``(K, ...)`` under plain GRPO.
+
+    Formula: sum_k w_k aspect_k
+    """
     return weighted_sum(aspects, weights)
 
 
 @recipe("pagellm", "reward")
 def pagellm(page: Tensor, items: Tensor, *, weight: float) -> Tensor:
     """PageLLM [derived from the abstract]: the reward of a page plus ``weight`` times the mean reward of its items.
+
+    Formula: page + weight mean_n items_n
 
     ``items`` is ``(..., N)``, NaN in padding. The image twin: the whole picture, and its regions.
     """
@@ -71,20 +78,27 @@ def pagellm(page: Tensor, items: Tensor, *, weight: float) -> Tensor:
 @recipe("rl-text2vis", "reward")
 def rl_text2vis(scores: Tensor, passed: Tensor, *, weights: Weights) -> Tensor:
     """RL-Text2Vis [derived from the abstract]: weighted sum of answer, code-validity and chart-quality scores
-    ``(3, ...)``; a format failure earns 0.
+    ``(3, ...)``; 0 on a format failure.
+
+    Formula: passed sum_k w_k score_k
     """
     return gate(weighted_sum(scores, weights), passed[None], floor=0.0)
 
 
 @recipe("druggen", "reward")
 def druggen(affinity: Tensor, valid: Tensor, *, floor: float = 0.0) -> Tensor:
-    """DrugGen [derived from the abstract]: an affinity reward that counts only for valid samples."""
+    """DrugGen [derived from the abstract]: an affinity reward that counts only for valid samples.
+
+    Formula: affinity where valid, else floor
+    """
     return gate(affinity, valid[None], floor=floor)
 
 
 @recipe("verireason", "reward")
 def verireason(passed: Tensor, *, values: Sequence[float]) -> Tensor:
-    """VeriReason [derived from the abstract]: a test bench climbed in order, ``values[n]`` for n checks passed.
+    """VeriReason [derived from the abstract]: a test bench passed in order.
+
+    Formula: values[n], n = number of checks passed before the first failure
 
     ``passed`` is ``(C, ...)``, the first check first (parses, compiles, behaves); ``values`` C + 1 numbers. The image
     twin: objects there, counts right, positions right.
@@ -94,15 +108,19 @@ def verireason(passed: Tensor, *, values: Sequence[float]) -> Tensor:
 
 @recipe("rrvf", "reward")
 def rrvf(similarity: Tensor, rendered: Tensor, format_passed: Tensor, *, weight: float) -> Tensor:
-    """RRVF [derived from the abstract]: likeness of the rendered code to the target, 0 if it does not render, plus
-    ``weight`` for the format. Rendering and comparing is a reward plugin.
+    """RRVF [derived from the abstract]: similarity of the rendered code to the target, 0 if it does not render, plus
+    the format. Rendering and comparison belong to a reward plugin.
+
+    Formula: rendered similarity + weight format
     """
     return _sum((1.0, gate(similarity, rendered[None])), (weight, passed_all(format_passed[None])))
 
 
 @recipe("refcritic", "reward")
 def refcritic(verdict: Tensor, before: Tensor, after: Tensor, *, weight: float) -> Tensor:
-    """RefCritic (arXiv:2507.15024) [derived]: is the verdict right, plus ``weight`` times what refinement gained.
+    """RefCritic (arXiv:2507.15024) [derived]: correctness of the verdict plus the gain of the refinement.
+
+    Formula: verdict + weight (after - before)
 
     ``before`` and ``after`` are accuracies of the answer without and with the critique.
     """
@@ -113,8 +131,10 @@ def refcritic(verdict: Tensor, before: Tensor, after: Tensor, *, weight: float) 
 def listener(
     format_passed: Tensor, correct: Tensor, confidence: Tensor, *, weights: tuple[float, float, float]
 ) -> Tensor:
-    """Listener reward (arXiv:2506.22832): format + .5 accuracy + .5 probability that a frozen listener gives to the
+    """Listener reward (arXiv:2506.22832): format, accuracy, and the probability that a frozen listener gives to the
     right choice after the reasoning. Structure and weights from a note [second-hand, weights unsure].
+
+    Formula: w_0 format + w_1 correct + w_2 confidence
     """
     check_probability(confidence=as_float(confidence).nan_to_num(nan=0.5))
     flags = (passed_all(format_passed[None]), passed_all(correct[None]))
@@ -123,7 +143,9 @@ def listener(
 
 @recipe("debate-reward", "reward")
 def debate_reward(environment: Tensor, verdict: Tensor, swapped: Tensor, *, weight: float) -> Tensor:
-    """Debate reward (arXiv:2402.15826) [derived]: ``(1 - weight) r + weight J``, J a verdict against a baseline.
+    """Debate reward (arXiv:2402.15826) [derived]: the reward mixed with a verdict against a baseline.
+
+    Formula: (1 - weight) r + weight J, J = (verdict - swapped) / 2
 
     Args:
         environment: ``r``.
@@ -139,6 +161,8 @@ def debate_reward(environment: Tensor, verdict: Tensor, swapped: Tensor, *, weig
 @recipe("lpo-gui", "reward")
 def lpo_gui(entropy: Tensor, distance: Tensor, matched: Tensor, *, max_entropy: float, limit: float) -> Tensor:
     """LPO (arXiv:2506.09373) [second-hand]: information of the window hit, times closeness to the target.
+
+    Formula: matched entropy / max_entropy prod_p max(0, 1 - distance_p / limit)
 
     ``entropy / max_entropy * max(0, 1 - distance / limit)``, 0 if the action's type is wrong. On images only the
     decay carries over: distance of a box from where the prompt wants it.

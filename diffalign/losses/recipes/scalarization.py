@@ -60,7 +60,9 @@ class Nuisance(NamedTuple):
 
 @recipe("long-way", "reward", limit=156.0)
 def long_way(reward: Tensor, length: Tensor, *, limit: float, spread: float) -> Nuisance:
-    """A Long Way to Go (arXiv:2310.03716): length charged for, length alone, and the diagnosis of a reward by it.
+    """A Long Way to Go (arXiv:2310.03716): a length penalty, length alone as reward, and their correlation.
+
+    Formula: reward + spread (1 - length / limit); 1 - |length / limit - 1|; Pearson's correlation of reward and length
 
     ``reward + spread * (1 - length / limit)``; ``1 - |length / limit - 1|``; Pearson's correlation over the batch.
     Formulas known, 156 tokens unsure. On images the nuisance is brightness, saturation or file size: set ``limit``.
@@ -89,6 +91,8 @@ class Directed(NamedTuple):
 def dpa(rewards: Tensor, direction: Tensor, *, n: int) -> Directed:
     """DPA (arXiv:2402.18571): rewards projected on a unit vector, and the ``n`` best of each group for fine-tuning.
 
+    Formula: sum_k v_k r_k, v = direction / |direction|; the n best of each group
+
     Args:
         rewards: ``(K, B, G)``.
         direction: ``(K,)``, or ``(K, B)`` with one per prompt; made a unit vector here (its length changes no
@@ -104,9 +108,10 @@ def dpa(rewards: Tensor, direction: Tensor, *, n: int) -> Directed:
 
 @recipe("mogfn", "reward")
 def mogfn(rewards: Tensor, weights: Weights, *, exponent: float) -> Tensor:
-    """MOGFN (arXiv:2210.12765): the log-reward ``beta sum_k w_k log r_k`` of a preference ``w``, drawn from a Dirichlet
-    and given to the model as a condition. :func:`mogfn_tchebycheff` is the other scalarisation, and
-    :func:`mogfn_loss` what is trained on either.
+    """MOGFN (arXiv:2210.12765): log-reward of a preference ``w``, drawn from a Dirichlet and given to the model as a
+    condition. :func:`mogfn_tchebycheff` is the other scalarisation, :func:`mogfn_loss` the loss on either.
+
+    Formula: exponent sum_k w_k log r_k
     """
     check_positive(exponent=exponent)
     return exponent * log_sum(rewards, weights)

@@ -23,6 +23,8 @@ from diffalign.losses.selection import Selection
 def superhf(rewards: Tensor, nll: Tensor, kl: Tensor, *, kl_coef: float, spread_coef: float = 0.0) -> Tensor:
     """SuperHF (arXiv:2310.16763), the form of the code: fine-tuning on the best of n, ``(B,)``.
 
+    Formula: nll + kl_coef relu(kl) + spread_coef / nll of the sample with the largest reward
+
     ``nll + kl_coef relu(kl) + spread_coef / nll`` of the best sample; the last keeps entropy up. n 32, temperature 1,
     top-p .95, learning rate 1e-5. ``kl_coef`` is 0 in the class, up to 0.4 in the paper's sweep.
 
@@ -45,6 +47,8 @@ def rso(
     rewards: Tensor, log_ratio: Tensor, *, generator: torch.Generator, n: int, temperature: float, beta: float
 ) -> Tensor:
     """RSO (arXiv:2309.06657): rejection sampling towards the tilted policy, then hinge-norm pairs, ``(B, n / 2)``.
+
+    Formula: accept with probability exp((R - R_max) / temperature); relu(1 - beta (r_w - r_l)) on accepted pairs
 
     Accepted samples are paired in the order of acceptance and labelled by reward (first-round ranking); ties and empty
     slots give 0. 64 samples to 8 in the paper. ``logistic`` in place of ``hinge`` is the sigmoid-norm form.
@@ -71,6 +75,8 @@ def rso(
 def unified_reward(scores: Tensor, wins: Tensor, *, mask: Tensor | None = None) -> Selection:
     """UnifiedReward (arXiv:2503.05236): pairwise ranking first, then the best winner against the worst loser by point
     score; arguments as in :func:`~diffalign.losses.selection.rank_then_point`.
+
+    Formula: best point score among those that win a pairwise comparison, worst among those that lose one
     """
     return selection.rank_then_point(scores, wins, mask=mask)
 
@@ -79,6 +85,8 @@ def unified_reward(scores: Tensor, wins: Tensor, *, mask: Tensor | None = None) 
 def anyprefer(scores: Tensor, *, mask: Tensor | None = None) -> Selection:
     """Anyprefer (arXiv:2504.19276) [derived]: best and worst of a model's own samples by judge scores ``(B, G)``; equal
     scores make no pair.
+
+    Formula: argmax and argmin of the scores
     """
     return selection.best_worst(scores, mask=mask)
 
@@ -92,8 +100,10 @@ class Pairs(NamedTuple):
 
 @recipe("rlp", "selection")
 def rlp(rewards: Tensor, *, keep: int) -> Pairs:
-    """Reward learning on policy (arXiv:2403.19279) [derived], its synthetic preferences: the ``keep`` prompts whose
-    best and worst sample are furthest apart give pairs to train the reward model on again.
+    """Reward learning on policy (arXiv:2403.19279) [derived], its synthetic preferences: the prompts with the largest
+    reward gap between best and worst sample give pairs to retrain the reward model.
+
+    Formula: the `keep` largest max_g R - min_g R
 
     Args:
         rewards: ``(B, G)`` of the policy's samples under the current model.
@@ -109,6 +119,8 @@ def rlp(rewards: Tensor, *, keep: int) -> Pairs:
 def west_of_n(rewards: Tensor, *, confidence: float = 0.5, mask: Tensor | None = None) -> Selection:
     """West-of-N (arXiv:2401.12086): best and worst of N samples (about 64, unsure) as a pair for the reward model.
 
+    Formula: argmax and argmin of R, kept where sigmoid(R_max - R_min) > confidence
+
     Args:
         rewards: ``(B, N)`` of a Bradley-Terry model.
         confidence: in (0, 1), pairs of which the model is less sure, ``sigmoid(gap)`` at most this, are dropped; 1/2
@@ -122,7 +134,9 @@ def west_of_n(rewards: Tensor, *, confidence: float = 0.5, mask: Tensor | None =
 @recipe("implicit-po", "selection")
 def implicit_po(yes_logits: Tensor, no_logits: Tensor, log_ratio: Tensor, *, beta: float = 0.1) -> Tensor:
     """Implicit preference optimisation (arXiv:2502.16182) [derived]: the judge's P(yes) ranks a model's own samples,
-    then DPO on best against worst, ``(B,)``. For images a vision-language judge stands in. Beta of DPO.
+    then DPO on best against worst, ``(B,)``. For images use a vision-language judge. Beta of DPO.
+
+    Formula: -log sigmoid(beta (r_best - r_worst)), ranked by sigmoid(yes - no)
 
     Args:
         yes_logits: ``(B, G)`` of the answer yes to "is this good?".
@@ -136,8 +150,10 @@ def implicit_po(yes_logits: Tensor, no_logits: Tensor, log_ratio: Tensor, *, bet
 
 @recipe("self-consuming", "selection", temperature=1.0)
 def self_consuming(rewards: Tensor, *, generator: torch.Generator, temperature: float) -> Selection:
-    """Curated retraining (arXiv:2407.09499): one of K samples, picked with probability softmax(r), goes into the next
-    training set, beside a share of real data.
+    """Curated retraining (arXiv:2407.09499): one of K samples enters the next training set, beside a share of real
+    data.
+
+    Formula: sample k with probability softmax(R / temperature)_k
 
     Args:
         rewards: ``(B, K)``.
@@ -149,7 +165,10 @@ def self_consuming(rewards: Tensor, *, generator: torch.Generator, temperature: 
 
 @recipe("pf-ppo", "selection")
 def pf_ppo(rewards: Tensor, *, mask: Tensor | None = None) -> Selection:
-    """Policy filtration (arXiv:2409.06957), the code's default BW: train on the best and the worst of each prompt.
+    """Policy filtration (arXiv:2409.06957), the code's default BW: trains on the best and the worst sample of each
+    prompt.
+
+    Formula: argmax and argmin of R in each group
 
     Equal rewards count too. Its BR form is :func:`~diffalign.losses.resampling.best_random`, 0.4 and 0.1. The port in
     verl takes the extremes of the whole batch.
@@ -164,6 +183,8 @@ def pf_ppo(rewards: Tensor, *, mask: Tensor | None = None) -> Selection:
 @recipe("critic-v", "selection")
 def critic_v(rewards: Tensor, log_ratio: Tensor, *, beta: float = 0.1) -> Tensor:
     """Critic-V (arXiv:2411.18203): DPO on the best against the worst of a group by rule, ``(B,)``; 0 for ties.
+
+    Formula: -log sigmoid(beta (r_best - r_worst))
 
     Args:
         rewards: ``(B, G)`` by rules; rubric scores for images.

@@ -60,7 +60,9 @@ def subset_log_prob(scores: Tensor, chosen: Tensor, *, mask: Tensor | None = Non
 
 @recipe("tspo", "policy_group", eps=0.2)
 def tspo(scores: Tensor, old_scores: Tensor, chosen: Tensor, rewards: Tensor, *, eps: float) -> Tensor:
-    """TSPO, rebuilt (derived): GRPO on which frames, timesteps or seeds to use, ``(B, G)``.
+    """TSPO, rebuilt (derived): GRPO on the choice of frames, time steps or seeds, ``(B, G)``.
+
+    Formula: max(-A rho, -A clip(rho, 1 - eps, 1 + eps)), rho of p(S) = exp(sum_S s) / sum_{|S'| = |S|} exp(sum_S' s)
 
     The clip range is GRPO's. That the subset's probability is the exact one among all subsets of its size is our
     reading; choosing everything teaches nothing.

@@ -85,7 +85,11 @@ def bco(
     high: float,
     prompt_prob: Tensor | None = None,
 ) -> Tracked:
-    """Binary classifier optimisation (arXiv:2404.04656, the form of TRL's BCO trainer, not of its ``bco_pair``).
+    """Binary classifier optimisation (arXiv:2404.04656; the form of TRL's BCO trainer, up to 1.13, not of its
+    ``bco_pair``).
+
+    Formula: -w log sigmoid(+-(beta r - delta)), delta = running mean of beta r, w = clamp(p / (1 - p), low, high) for
+    undesirable samples
 
     The shift is the running mean of the implicit rewards of both labels, this batch included; disliked samples weigh
     the density ratio of their prompt.
@@ -132,8 +136,9 @@ def vpd(log_ratio: Tensor, desirable: Tensor, state: Tensor | None, *, beta: flo
 
 @recipe("pmpo", "unpaired", alpha=0.5, kl_coef=0.3)
 def pmpo(log_ratio: Tensor, desirable: Tensor, kl: Tensor, *, alpha: float, kl_coef: float) -> Tensor:
-    """Preference optimisation as probabilistic inference (arXiv:2410.04166, from two second-hand texts):
-    ``-alpha mean over desirable + (1 - alpha) mean over undesirable log-probs + kl_coef KL(ref || policy)``.
+    """Preference optimisation as probabilistic inference (arXiv:2410.04166, from two second-hand texts).
+
+    Formula: -alpha mean_desirable r + (1 - alpha) mean_undesirable r + kl_coef KL(ref || policy)
 
     Weighted so that the mean over the batch is that. For Gaussian steps of one variance both directions of the KL are
     ``gaussian_kl``. kl_coef .3 is a later variant's, with the reverse KL [unsure].
@@ -162,7 +167,9 @@ def pmpo(log_ratio: Tensor, desirable: Tensor, kl: Tensor, *, alpha: float, kl_c
 @recipe("dapo-direct", "regression", beta=0.02)
 def dapo_direct(log_ratio: Tensor, values: Tensor, *, beta: float, mask: Tensor | None = None) -> Tensor:
     """Direct advantage policy optimisation (arXiv:2412.18279, from the abstract): the log-ratio of each step is
-    regressed on its advantage ``V(s') - V(s)`` of a frozen critic. beta .02 [unsure].
+    regressed on its advantage under a frozen critic. beta .02 [unsure].
+
+    Formula: (beta r_t - (V_{t+1} - V_t))**2
 
     Args:
         log_ratio: ``(B, T)`` log-ratio of each step to the reference, carries the gradient.

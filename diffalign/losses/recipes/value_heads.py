@@ -13,9 +13,11 @@ from diffalign.losses.recipes.registry import recipe
 
 @recipe("itakura-saito", "value")
 def itakura_saito(pred: Tensor, target: Tensor, *, alpha: float) -> Tensor:
-    """Risk-averse critic (arXiv:2505.16925): the value learns ``-log E exp(-alpha target) / alpha``. Alpha is set per
+    """Risk-averse critic (arXiv:2505.16925): a value head for the certainty equivalent. Alpha is set per
     task; ``alpha = -1 / beta`` gives a head for ``beta log Z`` [derived]. Shapes as in
     :func:`~diffalign.losses.value.itakura_saito`.
+
+    Formula: (exp(alpha e) - alpha e - 1) / alpha**2, e = pred - target; optimum -log E exp(-alpha target) / alpha
     """
     return value.itakura_saito(pred, target, alpha=alpha)
 
@@ -25,6 +27,8 @@ def orchestrated_value(
     mapped: Tensor, target: Tensor, *, scale: float = 1.0, shift: float = 1.0, rate: float = 0.1
 ) -> Tensor:
     """Orchestrated value mapping (arXiv:2203.07171): regression of ``mapped = c log(v + d)`` in two rates.
+
+    Formula: (mapped - scale log(u + shift))**2 / 2, u = v + rate (target - v), v = exp(mapped / scale) - shift
 
     First a step of ``rate`` in the space of values, ``u = v + rate (target - v)``, then ``mse(mapped, c log(u + d))``
     with the optimiser's own rate. Regression on mapped targets at once would learn a mean of logarithms (Jensen). One
@@ -51,6 +55,9 @@ def rbrl(scores: Tensor, labels: Tensor, *, classes: int, k: float) -> Tensor:
     """Rating-based reinforcement learning (arXiv:2307.16348), the form of the code: cross-entropy of star ratings,
     ``(B,)``. Train an ensemble of 3.
 
+    Formula: cross-entropy of logits -k (s - b_i)(s - b_{i+1}), s = scores in [0, 1], b = boundaries that match the
+    class counts
+
     Args:
         scores: ``(B,)`` of the reward model; brought to [0, 1] within the batch.
         labels: ``(B,)`` integers in 0..classes-1.
@@ -65,6 +72,8 @@ def rbrl(scores: Tensor, labels: Tensor, *, classes: int, k: float) -> Tensor:
 def qrm(quantiles: Tensor, target: Tensor, *, levels: Tensor | None = None) -> Tensor:
     """QRM (arXiv:2409.10164): quantile regression of a score, ``(B, Q)``. Read out the mean, or the mean of the lower
     quantiles by ``value.lower_mean``. The count of 19 levels (Q evenly spaced inside (0, 1)) is unsure.
+
+    Formula: max(level (y - q), (level - 1) (y - q))
 
     Args:
         quantiles: ``(B, Q)``.
@@ -82,6 +91,8 @@ def qrm(quantiles: Tensor, target: Tensor, *, levels: Tensor | None = None) -> T
 @recipe("hra", "value")
 def hra(values: Tensor, rewards: Tensor, next_values: Tensor, weights: Tensor, *, gamma: float = 1.0) -> Tensor:
     """Hybrid reward architecture (arXiv:1706.04208): one value head per reward, ``(K, B)``.
+
+    Formula: w_k (r_k + gamma sg V_k' - V_k)**2 / 2
 
     ``w_k (r_k + gamma sg V_k' - V_k)**2 / 2``; the value of all is the sum of the heads. Centred advantages of the
     heads add up to that of the summed reward; after a division by each head's std they do not. No discount by default

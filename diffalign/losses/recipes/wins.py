@@ -14,7 +14,9 @@ from diffalign.losses.reward_shaping import logit_winrate
 
 @recipe("spo-minimax", "reward")
 def spo_minimax(matrix: Tensor) -> Tensor:
-    """SPO (arXiv:2401.04056): a sample's reward is its win rate against the rest of its group.
+    """SPO (arXiv:2401.04056): a sample's reward is its win rate against the others of its group.
+
+    Formula: mean_{j != i} P(i beats j)
 
     ``matrix`` ``(B, G, G)`` from a pairwise judge, or :func:`~diffalign.losses.wins.indicator` of a reward. No reward
     model needed, and preferences may go in circles. The paper also compares with a queue of recent samples.
@@ -25,6 +27,8 @@ def spo_minimax(matrix: Tensor) -> Tensor:
 @recipe("pairwise-rl", "reward")
 def pairwise_rl(verdicts: Tensor, anchor: Tensor) -> Tensor:
     """Pairwise-RL (arXiv:2504.04950) [derived]: win probability against an anchor, both orders averaged.
+
+    Formula: (P_i,anchor + 1 - P_anchor,i) / 2
 
     The logit (:func:`~diffalign.losses.reward_shaping.logit_winrate`) and the choice of anchor (the ground truth, or a
     reference sample put into the group) are unconfirmed.
@@ -43,7 +47,10 @@ def pairwise_rl_logit(verdicts: Tensor, anchor: Tensor, *, eps: float = 1e-6) ->
 
 @recipe("heron", "reward")
 def heron(factors: Tensor, *, coefs: Sequence[float] | None = None) -> Tensor:
-    """HERON (arXiv:2309.02632; its code): win matrix of ranked factors; the first that tells two samples apart decides.
+    """HERON (arXiv:2309.02632; its code): win matrix of ranked factors; the first factor that separates two samples
+    decides.
+
+    Formula: 1[f_i > f_j] of the first factor with |f_i - f_j| > c std f, 1/2 if none
 
     A factor tells them apart if they differ by more than ``c_k`` of its standard deviations, 0 by default; none: 1/2,
     and the paper drops the pair. (The code's third and later factors use the second's margin; here each has its own.)
@@ -63,6 +70,8 @@ def heron(factors: Tensor, *, coefs: Sequence[float] | None = None) -> Tensor:
 def lcpo(votes: Tensor) -> Tensor:
     """LCPO (arXiv:2405.14758) [rule checked, its use as a reward derived]: reward plugins ``(K, B, G)`` as voters.
 
+    Formula: sum_j 1[majority prefers i to j] + 1/2 for ties
+
     A sample scores one for every other that a majority puts below it, 1/2 for a tie. The paper's linear program over
     features with Pareto constraints is not part of this.
     """
@@ -71,7 +80,9 @@ def lcpo(votes: Tensor) -> Tensor:
 
 @recipe("llama-berry", "reward")
 def llama_berry(verdicts: Tensor) -> Tensor:
-    """LLaMA-Berry's Enhanced Borda Count (arXiv:2410.02884; paper): verdicts closed transitively, then quantiles.
+    """LLaMA-Berry's Enhanced Borda Count (arXiv:2410.02884; paper): transitive closure of verdicts, then quantiles.
+
+    Formula: 1 - (rank - 1) / (G - 1), rank by Borda count of the transitive closure of 1[P >= 1/2]
 
     ``verdicts`` ``(B, G, G)`` of a pairwise judge. Tree search over text is not part of this.
     """
@@ -81,6 +92,8 @@ def llama_berry(verdicts: Tensor) -> Tensor:
 @recipe("think-rm", "reward", eps=1e-6)
 def think_rm(differences: Tensor, *, eps: float) -> Tensor:
     """Think-RM (arXiv:2505.16265; its code): a group's advantages from pairwise differences, ``(B, G)``; G = 4.
+
+    Formula: mean_j D_ij / sqrt(sum D**2 / (2 G (G - 1)) + eps)
 
     ``differences`` ``(B, G, G)`` antisymmetric, a judge's -3 to 3, NaN where its answer failed. Training the judge is
     not part of this.
