@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import diffalign
 from diffalign.commands import verbs
+from tests.tiny_pipelines import tiny_sd3
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
@@ -80,3 +83,23 @@ def test_the_citation_file_is_of_this_version() -> None:
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert {"cff-version", "message", "title", "authors"} <= set(cited)
     assert (cited["version"], cited["license"]) == (diffalign.__version__, "Apache-2.0")
+
+
+def test_the_trainer_of_the_page_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = blocks(ROOT / "docs" / "adding_a_trainer.md", "python")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 40
+    (tmp_path / "best_of_group.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("best_of_group")
+    records = [{"prompt": f"a photo of a {colour} circle", "metadata": {}} for colour in ("red", "blue")]
+    args = module.BestOfGroupConfig(
+        max_train_steps=2, num_inference_steps=3, num_generations=4, prompts_per_rollout=2, updates_per_rollout=1,
+        per_device_train_batch_size=4, lora_r=2, eval_dataset=None, output_dir=str(tmp_path / "run"), preflight=False,
+    )  # fmt: skip
+    trainer = module.BestOfGroupTrainer(
+        tiny_sd3(), args, reward_funcs=[lambda images, *_: images.mean((1, 2, 3))], train_dataset=records
+    )
+    batch = trainer.with_feedback(trainer.collect(0))[0]
+    (scores,) = batch.rewards.values()
+    assert torch.equal(scores[batch.feedback], scores.view(2, 4).amax(1)), "the best of each group"
+    assert trainer.train().metrics["grad_norm"] > 0

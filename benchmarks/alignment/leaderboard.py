@@ -146,8 +146,9 @@ def main() -> int:
     results, output = Results(), args.output.resolve()
     failed = [f"{r} seed {s}" for s, r in chosen if not run_one(r, s, args.evaluations, output, results)]
     PAGE.write_text(page(results), encoding="utf-8")
-    for method in methods(results, MODEL):
-        draw(results.curve(MODEL, method.name), FIGURES / f"{method.name}.svg")
+    for model, method in sorted({(row["model"], row["method"]) for row in results.table("summary")}):
+        name = method if model == MODEL else f"{model}_{method}"
+        draw(results.curve(model, method), FIGURES / f"{name}.svg")
     print("\n".join([f"wrote {PAGE}", *(f"failed: {name}" for name in failed)]))
     return 1 if failed else 0
 
