@@ -44,6 +44,11 @@ def test_every_page_is_in_the_index() -> None:
     assert not pages - listed, "pages that docs/index.md does not link"
 
 
+def test_every_image_is_on_a_page() -> None:
+    shown = {(page.parent / target).resolve() for page in PAGES for target in relative_links(page)}
+    assert not {path.resolve() for path in (ROOT / "docs" / "images").rglob("*.*")} - shown
+
+
 def test_the_commands_of_the_readme_exist() -> None:
     readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
     targets = re.findall(r"^make ([\w-]+)", readme, flags=re.MULTILINE)
