@@ -7,6 +7,7 @@ the images that the detector accepts.
 from __future__ import annotations
 
 import argparse
+import textwrap
 from itertools import islice
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def images(model: str, lora: Path | None, steps: int, wanted: list[Line], seed: 
 
 def draw(rows: dict[str, Tensor], wanted: list[Line], path: Path) -> None:
     """One row per model, one column per prompt."""
-    captions = [line["prompt"].removeprefix("a photo of ").replace(" and ", "\nand ") for line in wanted]
+    captions = [textwrap.fill(line["prompt"].removeprefix("a photo of "), 15) for line in wanted]
     sheet = Image.new("RGB", (LEFT + CELL * len(wanted), CELL * len(rows) + BELOW), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     for row, (name, drawn) in enumerate(rows.items()):
