@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from diffalign.models import families
+from diffalign.models import adapt, families
 from diffalign.rewards import registry
 from diffalign.trainers import make_config, methods, trainer_class
 from tests.models.matrix import MATRIX
@@ -66,19 +66,29 @@ def _page(name: str) -> str | None:
 
 
 def methods_table(pipelines: Callable[[str], Any]) -> str:
-    """One row per method, one column per pipeline class; a mark where the trainer accepts a tiny pipeline.
+    """One row per method, one column per set of pipelines that accept the same methods, and the lists of these.
 
     Args:
         pipelines: Name of a row of `MATRIX` -> a fresh pipeline.
     """
-    rows = {name: row for name, row in MATRIX.items() if not row.variant}
-    columns = {type(pipelines(name)).__name__: name for name in rows}
-    assert set(columns) == set(families()), "every family needs a row in tests/models/matrix.py"
-    lines = []
-    for label, keys in _methods().items():
-        marks = [YES if _accepts(keys, pipelines(columns[kind]), rows[columns[kind]].options) else NO for kind in columns]
-        lines.append([label, *marks])
-    return table(["method", *(f"`{kind.removesuffix('Pipeline')}`" for kind in columns)], lines)
+    rows: dict[str, str] = {}
+    for name in MATRIX:
+        rows.setdefault(type(pipelines(name)).__name__, name)
+    assert set(rows) == set(families()), "every family needs a row in tests/models/matrix.py"
+    found = _methods()
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for kind in families():
+        name = rows[kind]
+        prediction = adapt(pipelines(name), **MATRIX[name].options).prediction
+        marks = [YES if _accepts(keys, pipelines(name), MATRIX[name].options) else NO for keys in found.values()]
+        groups[("flow" if prediction == "flow" else "other", *marks)].append(kind.removesuffix("Pipeline"))
+    columns = sorted(groups, key=lambda column: (-column.count(YES), column))
+    counted = Counter(column[0] for column in columns)
+    heads = [f"{c[0]} models" + (f" ({', '.join(groups[c])})" if counted[c[0]] > 1 else "") for c in columns]
+    lines = [[label, *(column[i] for column in columns)] for i, label in enumerate(found, 1)]
+    lists = [f"- {head.partition(' (')[0]}: {', '.join(f'`{name}`' for name in groups[column])}"
+             for head, column in zip(heads, columns, strict=True)]  # fmt: skip
+    return table(["method", *heads], lines) + "\n\n" + "\n".join(lists)
 
 
 def _methods() -> dict[str, dict[str, Any]]:
@@ -102,7 +112,7 @@ def _accepts(keys: dict[str, Any], pipeline: Any, options: dict[str, Any]) -> bo
         warnings.simplefilter("ignore")
         config = make_config(own | {"output_dir": folder, "train_dataset": "shapes:train"})
         try:
-            trainer_class(config.method)(pipeline, config, reward_funcs=["jpeg"])
+            trainer_class(config.method)(adapt(pipeline, **options), config, reward_funcs=["jpeg"])
         except ValueError:
             return False
     return True
@@ -115,7 +125,9 @@ def put(text: str, name: str, content: str) -> str:
 
 def fresh(name: str) -> Any:
     """A tiny pipeline."""
-    return MATRIX[name].build()
+    pipeline = MATRIX[name].build()
+    MATRIX[name].prepare(pipeline)
+    return pipeline
 
 
 if __name__ == "__main__":

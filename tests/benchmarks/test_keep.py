@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from benchmarks.alignment.keep import add
-from benchmarks.alignment.results import Results
+from benchmarks.alignment.results import RESULTS, Results
 from benchmarks.alignment.run_folder import curve, model_evaluations, read_run
 from benchmarks.alignment.summary import evaluation
 from diffalign.report import compare
+from diffalign.trainers import load_config
 
 
 @pytest.fixture
@@ -106,3 +107,8 @@ def test_the_kept_summary_follows_from_the_kept_scores():
     before = evaluation(results, row["protocol"])
     found = compare(before, evaluation(results, row["protocol"], "quickstart", "1"))["overall"]
     assert [f"{found[name]:.6f}" for name in ("gain", "low", "high")] == [row[name] for name in ("gain", "low", "high")]
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*.yaml")), ids=lambda path: path.stem)
+def test_a_kept_configuration_can_be_trained_again(path):
+    assert load_config(path).reward_funcs
