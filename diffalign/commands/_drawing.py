@@ -43,13 +43,13 @@ def drawn_images(
     batch_size: int = 16,
     progress: bool = True,
 ) -> Iterator[tuple[Sample, Tensor]]:
-    """Each sample with its (3, height, width) image in [0, 1] on the CPU, by deterministic steps.
+    """Each sample with its (3, height, width) image in [0, 1] on the CPU, by the steps of the pipeline's scheduler.
 
     Args:
         policy: the model.
         samples: what to draw.
         guidance_scale: at most 1: the conditional branch alone.
-        num_inference_steps: deterministic steps.
+        num_inference_steps: steps.
         negative_prompt: text of the unconditional branch.
         batch_size: images per forward.
         progress: show a progress bar.
@@ -59,9 +59,9 @@ def drawn_images(
     """
     from tqdm import tqdm
 
-    from diffalign.sampling import make_plan, ode, rollout
+    from diffalign.sampling import make_plan, rollout
 
-    plan = make_plan(ode(policy.schedule(num_inference_steps)), guidance=guidance_scale)
+    plan = make_plan(policy.own_dynamics(num_inference_steps), record=[], guidance=guidance_scale)
     with tqdm(total=len(samples), desc="generate", unit="image", disable=not progress) as bar:
         for start in range(0, len(samples), batch_size):
             chunk = samples[start : start + batch_size]

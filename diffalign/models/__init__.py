@@ -3,7 +3,7 @@
 from diffalign.models.adapter import Adapter
 from diffalign.models.families import adapt, families
 from diffalign.models.loading import load_pipeline, load_policy, shipped_names
-from diffalign.models.lora import add_lora, has_lora, load_lora
+from diffalign.models.lora import add_lora, has_lora, load_lora, saved_lora
 from diffalign.models.meter import Meter
 from diffalign.models.trainable import (
     Reference,
@@ -29,6 +29,7 @@ __all__ = [
     "load_policy",
     "load_trainable_state",
     "save_trained",
+    "saved_lora",
     "shipped_names",
     "train_all",
     "trainable_parameters",

@@ -21,6 +21,9 @@ from diffalign.models.lora_fit import by_part, check_fit, check_targets, layers_
 NAME = "default"
 """Of the adapter, in peft's sense, that is trained."""
 
+SAVED = "saved"
+"""Of one that is compared with it for a moment."""
+
 WEIGHTS = "pytorch_lora_weights.safetensors"
 PEFT_WEIGHTS = "adapter_model.safetensors"
 
@@ -114,6 +117,28 @@ def load_lora(adapter: Adapter, path: str | Path, *, trainable: bool = True) -> 
     adapter.forget_prompts()
 
 
+@contextmanager
+def saved_lora(adapter: Adapter, folder: str | Path) -> Iterator[None]:
+    """The denoiser predicts with the LoRA in a folder inside, and with its own after.
+
+    To see whether a file holds what was trained. Prompts that were encoded before keep their encodings.
+    """
+    denoiser, parts = adapter.denoiser, _parts(adapter)
+    trained = {name for name, parameter in denoiser.named_parameters() if parameter.requires_grad}
+    with _quiet():
+        _load(adapter, Path(folder), SAVED)
+    _activate(denoiser, SAVED)
+    denoiser.eval()
+    try:
+        yield
+    finally:
+        _delete(adapter, SAVED)
+        for part in parts:
+            _activate(getattr(adapter.pipeline, part), NAME)
+        for name, parameter in denoiser.named_parameters():
+            parameter.requires_grad_(name in trained)
+
+
 def save_lora(adapter: Adapter, folder: Path) -> None:
     """Write the LoRA with its metadata: without alpha and rank it would reload at another strength."""
     from diffusers.utils import convert_state_dict_to_diffusers
@@ -140,13 +165,13 @@ def save_lora(adapter: Adapter, folder: Path) -> None:
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 
-def _load(adapter: Adapter, source: Path) -> dict[str, set[str]]:
+def _load(adapter: Adapter, source: Path, name: str = NAME) -> dict[str, set[str]]:
     """Load by the first way that the classes offer; returns the layers in the file, by part of the pipeline."""
     pipeline, denoiser, part = adapter.pipeline, adapter.denoiser, adapter.denoiser_name
     if hasattr(pipeline, "load_lora_weights"):
         found = type(pipeline).lora_state_dict(str(source))
         state = found[0] if isinstance(found, tuple) else found
-        pipeline.load_lora_weights(str(source), adapter_name=NAME)
+        pipeline.load_lora_weights(str(source), adapter_name=name)
         return by_part(state)
     if hasattr(denoiser, "load_lora_adapter"):
         from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
@@ -154,10 +179,10 @@ def _load(adapter: Adapter, source: Path) -> dict[str, set[str]]:
         weights = LORA_WEIGHT_NAME_SAFE if source.is_dir() else source.name
         folder = source if source.is_dir() else source.parent
         denoiser.load_lora_adapter(
-            str(folder), prefix=None, adapter_name=NAME, weight_name=weights, use_safetensors=True
+            str(folder), prefix=None, adapter_name=name, weight_name=weights, use_safetensors=True
         )
         return {part: layers_of(_read(folder / weights))}
-    state = _load_with_peft(denoiser, source if source.is_dir() else source.parent)
+    state = _load_with_peft(denoiser, source if source.is_dir() else source.parent, name)
     return {part: layers_of(state)}
 
 
@@ -196,15 +221,36 @@ def _train_only(model: nn.Module, *, trainable: bool) -> None:
             parameter.data = parameter.data.float()
 
 
+def _activate(model: Any, name: str) -> None:
+    if hasattr(model, "set_adapter"):
+        model.set_adapter(name)
+        return
+    for layer in _tuner_layers(model):
+        layer.set_adapter(name)
+
+
+def _delete(adapter: Adapter, name: str) -> None:
+    for model in (adapter.pipeline, adapter.denoiser):
+        if hasattr(model, "delete_adapters"):
+            model.delete_adapters(name)
+            return
+    for layer in _tuner_layers(adapter.denoiser):
+        layer.delete_adapter(name)
+    adapter.denoiser.peft_config.pop(name)
+
+
+def _tuner_layers(model: nn.Module) -> list[Any]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+
+
 def _switch(denoiser: Any, *, on: bool) -> None:
     if hasattr(denoiser, "enable_adapters"):
         denoiser.enable_adapters() if on else denoiser.disable_adapters()
         return
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for module in denoiser.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.enable_adapters(on)
+    for layer in _tuner_layers(denoiser):
+        layer.enable_adapters(on)
 
 
 def _save_with_peft(denoiser: Any, folder: Path) -> None:
@@ -217,14 +263,14 @@ def _save_with_peft(denoiser: Any, folder: Path) -> None:
     denoiser.peft_config[NAME].save_pretrained(str(folder))
 
 
-def _load_with_peft(denoiser: Any, folder: Path) -> dict[str, Tensor]:
+def _load_with_peft(denoiser: Any, folder: Path, adapter_name: str) -> dict[str, Tensor]:
     from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 
     config = LoraConfig.from_pretrained(str(folder))
     config.inference_mode = False
-    inject_adapter_in_model(config, denoiser)
+    inject_adapter_in_model(config, denoiser, adapter_name)
     state = {name.removeprefix("base_model.model."): value for name, value in _read(folder / PEFT_WEIGHTS).items()}
-    set_peft_model_state_dict(denoiser, state, adapter_name=NAME)
+    set_peft_model_state_dict(denoiser, state, adapter_name=adapter_name)
     return state
 
 

@@ -8,7 +8,7 @@ from peft import PeftModel
 
 from diffalign.models import adapt, add_lora, save_trained, trainable_parameters
 from diffalign.models.families import families
-from diffalign.models.selfcheck import PipelineNoise
+from diffalign.models.selfcheck import LIMIT, PipelineNoise, plain_call_gap
 from diffalign.sampling import ddim, flow_sde, make_plan, replay, rollout
 from tests.models.matrix import MATRIX
 
@@ -65,6 +65,14 @@ def test_roll_out_is_the_plain_call(name, size, guided, shared):
     assert float((ours[0] - ours[1]).abs().max()) > 1e-3, "the prompt does not matter"
     if guided:
         assert float((ours - our_images(policy, row.steps, 1.0)).abs().max()) > 1e-3, "guidance does not matter"
+
+
+@MAIN_ROWS
+def test_half_precision_differs_by_rounding_alone(name, reloaded):
+    row, pipeline = MATRIX[name], reloaded(name).to(torch.bfloat16)
+    policy = adapted(pipeline, name)
+    gap = plain_call_gap(policy, PROMPTS[0], seed=3, guidance=row.scale or 1.0)
+    assert policy.denoiser.dtype == torch.bfloat16 and 0 < gap.mean < LIMIT
 
 
 @MAIN_ROWS

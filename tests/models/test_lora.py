@@ -11,7 +11,7 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 
 from diffalign.models import adapt, add_lora, has_lora, load_lora, save_trained, trainable_parameters, trainable_state
-from diffalign.models.lora import without_lora
+from diffalign.models.lora import saved_lora, without_lora
 from diffalign.sampling import make_plan, ode, rollout
 from tests.models import tiny
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
@@ -192,6 +192,37 @@ def test_without_lora_is_the_bare_model(build):
         assert torch.equal(images(policy), bare)
         raise RuntimeError("on purpose")
     assert torch.equal(images(policy), trained) and not torch.equal(trained, bare)
+
+
+@pytest.mark.parametrize("build", [tiny.sd, tiny.sd3, tiny.pixart])
+def test_a_saved_lora_is_compared_with_the_trained_one_and_leaves_no_trace(build, tmp_path):
+    policy = adapt(build(), height=32, width=32)
+    bare = images(policy)
+    add_lora(policy, rank=2, alpha=8)
+    disturb(policy)
+    trained = images(policy)
+    save_trained(policy, tmp_path)
+    disturb(policy, 0.3)
+    moved, names = images(policy), {n for n, p in policy.denoiser.named_parameters() if p.requires_grad}
+    assert not torch.allclose(moved, trained, atol=1e-3)
+    with saved_lora(policy, tmp_path):
+        assert torch.allclose(images(policy), trained, atol=1e-5)
+    assert torch.equal(images(policy), moved)
+    assert {n for n, p in policy.denoiser.named_parameters() if p.requires_grad} == names
+    assert not any("saved" in n for n, _ in policy.denoiser.named_parameters())
+    with without_lora(policy):
+        assert torch.equal(images(policy), bare)
+
+
+def test_pixart_goes_on_training_from_a_file_of_peft(tmp_path):
+    first = adapt(tiny.pixart(), height=32, width=32)
+    add_lora(first, rank=2, alpha=8)
+    disturb(first)
+    save_trained(first, tmp_path)
+    assert (tmp_path / "adapter_model.safetensors").stat().st_mode & 0o077
+    again = adapt(tiny.pixart(), height=32, width=32)
+    load_lora(again, tmp_path)
+    assert torch.allclose(images(again), images(first), atol=1e-6) and trainable_parameters(again)
 
 
 def test_equal_tensors_give_equal_files_with_the_mode_of_the_umask(tmp_path):
