@@ -245,9 +245,10 @@ class Adapter(TextEncoding, Images, Policy, ABC):
             )
 
     def _check_pipeline(self) -> None:
-        missing = [name for name in self.text_encoder_names if getattr(self.pipeline, name, None) is None]
+        needed = (self.denoiser_name, "vae", "scheduler", *self.text_encoder_names)
+        missing = [name for name in needed if getattr(self.pipeline, name, None) is None]
         if missing:
-            raise ValueError(f"the pipeline has no {' and no '.join(missing)}: load it with its text encoders")
+            raise ValueError(f"the pipeline has no {' and no '.join(missing)}: load it with all of its components")
 
     def _checked_size(self, height: int | None, width: int | None) -> tuple[int, int]:
         own, unit = self._default_size(), self.vae_factor * self.patch

@@ -8,6 +8,7 @@ from diffusers import PNDMScheduler
 
 from diffalign.models import adapt, load_policy, prompt_cache
 from diffalign.sampling import Policy, ddim, make_plan, ode, rollout
+from tests.models import tiny
 from tests.tiny_pipelines import tiny_sd, tiny_sd3
 
 PROMPTS = ["a photo of a red circle", "two blue square"]
@@ -149,6 +150,8 @@ def test_unknown_models_and_families(tmp_path, monkeypatch):
         adapt(OtherPipeline())
     with pytest.raises(ValueError, match="max_sequence_length"):
         adapt(tiny_sd(), max_sequence_length=16)
+    with pytest.raises(ValueError, match="no option heigth; did you mean `height`.*valid: .*latent_dtype"):
+        adapt(tiny_sd3(), heigth=32)
     with pytest.raises(ValueError, match="takes no guidance as an input"):
         adapt(tiny_sd(), embedded_guidance=3.5)
     with pytest.raises(ValueError, match="makes single images"):
@@ -161,6 +164,10 @@ def test_pipelines_that_lack_a_piece_or_want_an_image():
     missing = tiny_sd()
     missing.text_encoder = None
     with pytest.raises(ValueError, match="has no text_encoder"):
+        adapt(missing)
+    missing = tiny_sd3()
+    missing.vae = None
+    with pytest.raises(ValueError, match="has no vae"):
         adapt(missing)
     inpainting = tiny_sd()
     inpainting.unet.register_to_config(in_channels=9)
@@ -228,3 +235,20 @@ def test_a_saved_folder_loads_as_the_same_policy(tmp_path):
     second = load_policy(str(tmp_path))
     plan = make_plan(ode(first.schedule(3)))
     assert torch.equal(rollout(first, plan, PROMPTS, SEEDS).images, rollout(second, plan, PROMPTS, SEEDS).images)
+
+
+def test_guidance_on_a_model_without_an_unconditional_branch_is_refused():
+    policy = adapt(tiny.flux2(), height=32, width=32)
+    assert policy.embedded_guidance == 4.0, "the default of the pipeline's call"
+    with pytest.raises(ValueError, match=r"no unconditional branch .its embedded_guidance is 4"):
+        rollout(policy, make_plan(ode(policy.schedule(2)), guidance=3.0), PROMPTS, SEEDS)
+    with pytest.raises(ValueError, match="knows no negative prompt"):
+        adapt(tiny.klein(), height=32, width=32).encode(["blue"], negative=True)
+
+
+def test_videos_have_frames_of_a_legal_number():
+    assert adapt(tiny.wan(), height=32, width=32, frames=5).image_shape == (5, 3, 32, 32)
+    with pytest.raises(ValueError, match="frames = 4 must be 1 more than a multiple of 4; the nearest is 5"):
+        adapt(tiny.wan(), height=32, width=32, frames=4)
+    with pytest.raises(ValueError, match=r"Wan 2\.2"):
+        adapt(tiny.wan(boundary_ratio=0.9), height=32, width=32)

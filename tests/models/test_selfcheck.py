@@ -24,13 +24,15 @@ PROMPT = "a photo of a red circle"
         (tiny.sd, d.UniPCMultistepScheduler(**tiny.SD_TABLE)),
         (tiny.sd, d.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", solver_order=3)),
         (tiny.sdxl, d.EulerAncestralDiscreteScheduler(**tiny.SD_TABLE, timestep_spacing="trailing")),
+        (tiny.wan, d.UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0)),
         (tiny.sd3, d.FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)),
     ],
 )
 def test_a_plain_call_is_the_roll_out(build, scheduler, guidance):
     pipeline = build()
     pipeline.scheduler = scheduler or pipeline.scheduler
-    policy = adapt(pipeline)
+    options = {"height": 32, "width": 48, "frames": 5} if build is tiny.wan else {}
+    policy = adapt(pipeline, **options)
     before = pipeline.scheduler, policy.scheduler, torch.get_rng_state()
     gap = plain_call_gap(policy, PROMPT, seed=3, steps=4, guidance=guidance)
     assert gap.mean <= gap.largest <= 1e-4

@@ -44,6 +44,20 @@ def test_rescaling_keeps_the_conditional_std_and_norms():
     assert torch.equal(norm_capped(COND, UNCOND, 6.0, 100.0), free)
 
 
+@pytest.mark.parametrize("flag", [{}, {"uncond_grad": False}])
+def test_guided_predictions_carry_both_graphs_by_default(toy, flag):
+    x, t = torch.randn(2, *toy.latent_shape), torch.full((2,), 500.0)
+    cond, uncond = toy.encode(["a", "b"]), toy.encode(["", ""], negative=True)
+    weights = list(toy.net.parameters())
+    found = torch.autograd.grad(toy.guided(x, t, cond, uncond, 3.0, **flag).sum(), weights)
+    first, second = (torch.autograd.grad(toy.predict(x, t, c).sum(), weights) for c in (cond, uncond))
+    expected = [3 * a - (0 if flag else 2) * b for a, b in zip(first, second, strict=True)]
+    torch.testing.assert_close(list(found), expected, rtol=1e-4, atol=1e-5)
+    calls = len(toy.calls)
+    toy.guided(x, t, cond, None, 3.0)
+    assert len(toy.calls) == calls + 1 and toy.needs_negative(1.1) and not toy.needs_negative(1.0)
+
+
 def test_guidance_of_half_precision_branches_is_in_full_precision():
     half = [value.bfloat16() for value in (COND, UNCOND)]
     for rule in RULES.values():
