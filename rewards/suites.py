@@ -95,6 +95,12 @@ class GenEval(SuiteReward):
     suite = "geneval"
 
 
+class GenEvalReference(SuiteReward):
+    """GenEval as the reward server of Flow-GRPO graded it: what the published runs were trained on."""
+
+    suite = "geneval_reference"
+
+
 class CompBenchColor(SuiteReward):
     """T2I-CompBench, binding of colours."""
 

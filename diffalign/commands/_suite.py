@@ -105,8 +105,8 @@ def _given_images(args: argparse.Namespace, parts: list[Part], folder: Path, pro
     found = drawing.find_shots(parts, folder, args.images_per_prompt)
     broken = processes.gather(list(unreadable(processes.share(found.shots), folder)))
     lines = [
-        f"{len(names)} images {what} ({some(sorted(names))})"
-        for what, names in (("are missing", found.missing), ("cannot be read", broken))
+        f"{what} images: {len(names)} ({some(sorted(names))})"
+        for what, names in (("missing", found.missing), ("unreadable", broken))
         if names
     ]
     if lines and not args.partial:
@@ -115,7 +115,7 @@ def _given_images(args: argparse.Namespace, parts: list[Part], folder: Path, pro
             "(--images_per_prompt). --partial scores the others, and the result says so"
         )
     if processes.main:
-        extra = [f"{len(found.extra)} images belong to no prompt and are left out ({some(found.extra)})"]
+        extra = [f"images of no prompt, left out: {len(found.extra)} ({some(found.extra)})"]
         for line in [*lines, *(extra if found.extra else [])]:
             print(f"{folder}: {line}", flush=True)
     return found
@@ -158,7 +158,7 @@ def _about(
     name = name or (trained.folder.name if trained is not None else Path(args.lora or args.model or MODEL).name)
     failed = sorted(
         shot.file for number, shot in enumerate(found.shots)
-        if number in scored.outcomes and scored.outcomes[number].score != scored.outcomes[number].score
+        if scored.outcomes[number].score != scored.outcomes[number].score and shot.file not in scored.broken
     )  # fmt: skip
     images = {
         "folder": folder, "count": len(found.shots), "missing": found.missing, "broken": sorted(scored.broken),

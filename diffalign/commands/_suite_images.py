@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diffalign.commands._drawing import Sample, drawn_images
-from diffalign.commands._suite_layout import find, planned, some
+from diffalign.commands._suite_layout import find, find_sheets, planned, some
 from diffalign.commands._suite_parts import Part
 from diffalign.data.folders import CAPTIONS, SAMPLES
 
@@ -62,7 +62,9 @@ def find_shots(parts: Sequence[Part], folder: Path, images_per_prompt: int) -> S
     """
     shots, missing, extra = [], [], []
     for p, part in enumerate(parts):
-        found = find(part.layout, part.lines, folder / part.task, images_per_prompt)
+        place = folder / part.task
+        sheets = find_sheets(part.suite.sheets, part.lines, place) if part.suite.sheets and place.is_dir() else None
+        found = sheets or find(part.layout, part.lines, place, images_per_prompt)
         names = [(i, j, file) for i, files in enumerate(found.files) for j, file in enumerate(files)]
         shots += [Shot(p, i, j, part.inside(file)) for i, j, file in names]
         missing += [part.inside(name) for name in found.missing]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diffalign.data.cells import cell_names
 from diffalign.data.folders import CAPTIONS, SAMPLES, SHEET
 from diffalign.data.images import image_suffixes
 
@@ -111,6 +112,17 @@ def find(layout: Layout, lines: Sequence[Line], folder: Path, images_per_prompt:
             _check_prompt(folder / file, lines[index]["prompt"])
     extra += [file for own in groups.values() for file in own]
     return Found(files, missing, sorted(extra))
+
+
+def find_sheets(field: str, lines: Sequence[Line], folder: Path) -> Found | None:
+    """The images in sheets of four, a file for each prompt, called by a field of its line; None without such a file."""
+    groups = {path.stem: path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in image_suffixes()}
+    names = [str(line[field]) for line in lines]
+    if not set(names) & set(groups):
+        return None
+    files = [cell_names(groups[name]) if name in groups else [] for name in names]
+    missing = [f"{name}.png" for name in names if name not in groups]
+    return Found(files, missing, sorted(file for stem, file in groups.items() if stem not in set(names)))
 
 
 def _grouped(layout: Layout, folder: Path) -> tuple[dict[str, list[str]], list[str]]:

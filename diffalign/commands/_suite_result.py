@@ -33,7 +33,7 @@ def make_result(
         parts: the suites with their prompts.
         judges: the judges that were used.
         shots: the images.
-        outcomes: by the number of the shot; images that could not be read have none.
+        outcomes: by the number of the shot; NaN for images that could not be read or judged.
         about: what else is known: label, generation, images.
 
     Raises:
@@ -42,11 +42,14 @@ def make_result(
     from diffalign.evaluation.suites import summarise
     from diffalign.report.suite_results import score_entries
 
-    summaries, lines = {}, []
+    details, lines = {}, []
     for p, part in enumerate(parts):
-        numbers = [number for number, shot in enumerate(shots) if shot.part == p and number in outcomes]
+        numbers = [number for number, shot in enumerate(shots) if shot.part == p]
         own = [part.lines[shots[number].line] for number in numbers]
-        summaries[part.task or part.suite.name] = summarise(part.suite, own, [outcomes[n] for n in numbers], judges)
+        summary = summarise(part.suite, own, [outcomes[number] for number in numbers], judges)
+        whole = not any(name.startswith(part.inside("")) for name in about["images"]["missing"])
+        if summary["details"] and whole:  # tables by groups of prompts would shift where an image is missing
+            details[part.task or part.suite.name] = summary["details"]
         lines += _lines(part, p, shots, outcomes)
     overall = "tasks" if len(parts) > 1 else parts[0].suite.overall
     entries = score_entries({"prompts": lines, "overall_of": overall})
@@ -56,7 +59,7 @@ def make_result(
         "overall": entries.pop("overall"),
         "tasks": entries,
         "overall_of": overall,
-        "details": {task: one["details"] for task, one in summaries.items() if one["details"]},
+        "details": details,
         **about,
         "subset": _subset(parts),
         "judges": {role: described_judge(judge) for role, judge in _filled(judges).items()},
@@ -83,7 +86,7 @@ def _lines(part: Part, number: int, shots: Sequence[Shot], outcomes: Mapping[int
         line = part.lines[shot.line]
         key = part.task_of(line), str(line["prompt"])
         entry = found.setdefault(key, {"prompt": key[1], "task": key[0], "score": None, "images": [], "files": []})
-        score = outcomes[index].score if index in outcomes else math.nan
+        score = outcomes[index].score
         entry["images"].append(float(score) if math.isfinite(score) else None)
         entry["files"].append(shot.file)
     for entry in found.values():

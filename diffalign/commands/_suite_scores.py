@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from diffalign.evaluation.judges import Judges
     from diffalign.evaluation.suites import Outcome
 
-UNSCORED = math.nan
-
 
 class Scored(NamedTuple):
-    """Outcomes by the number of the shot, and the files that cannot be read, with the reason."""
+    """Outcomes by the number of the shot (NaN for files that cannot be read), and those files, with the reason."""
 
     outcomes: dict[int, Outcome]
     broken: dict[str, str]
@@ -42,8 +40,11 @@ def score_batch(
     """Scores one batch; images of several sizes are judged apart, those that cannot be read are left out."""
     import torch
 
+    from diffalign.evaluation.suites import Outcome
+
     outcomes: dict[int, Outcome] = {}
     images, broken = _read(shots, numbers, folder)
+    outcomes.update((number, Outcome(math.nan)) for number in numbers if number not in images)
     part = parts[shots[numbers[0]].part]
     for size in dict.fromkeys(image.shape for image in images.values()):
         rows = [number for number, image in images.items() if image.shape == size]
@@ -54,13 +55,13 @@ def score_batch(
 
 
 def _read(shots: Sequence[Shot], numbers: Sequence[int], folder: Path) -> tuple[dict[int, Tensor], dict[str, str]]:
-    from diffalign.data.images import read_image
+    from diffalign.data.cells import read_cell
 
     images: dict[int, Tensor] = {}
     broken: dict[str, str] = {}
     for number in numbers:
         try:
-            images[number] = read_image(folder / shots[number].file)
+            images[number] = read_cell(folder, shots[number].file)
         except ValueError as error:
             broken[shots[number].file] = str(error)
     return images, broken

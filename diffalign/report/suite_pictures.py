@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from diffalign.report.grids import READABLE
+from diffalign.data.cells import read_cell
+from diffalign.report.grids import READABLE, to_pictures
 from diffalign.report.html import Markup
 from diffalign.report.numbers import score, typographic
 from diffalign.report.pictures import picture_card, strip
-from diffalign.report.sheets import open_sheet
 from diffalign.report.suite_results import SuiteResult
 
 __all__ = ["extremes", "prompts_by_task"]
@@ -96,8 +97,16 @@ def _pictures(result: SuiteResult, files: Sequence[str]) -> list[Image.Image]:
     """Pictures that can be opened; small ones are enlarged by a whole factor, so that a pixel stays a square."""
     if result.folder is None:
         return []
-    found = (open_sheet(result.folder / file) for file in files)
+    found = (_open(result.folder, file) for file in files)
     return [_readable(one) for one in found if one is not None]
+
+
+def _open(folder: Path, file: str) -> Image.Image | None:
+    """A picture, None where it is absent or damaged."""
+    try:
+        return to_pictures(read_cell(folder, file)[None])[0]
+    except ValueError:
+        return None
 
 
 def _readable(picture: Image.Image) -> Image.Image:

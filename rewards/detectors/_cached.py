@@ -93,7 +93,9 @@ def _plain(value: Any) -> Any:
 
 
 def _whole(row: Any) -> bool:
-    """Whether an answer is there: a failure (NaN) is not kept, so that it is tried again."""
+    """Whether an answer is there: a failure (NaN, an empty text) is not kept, so that it is tried again."""
     if isinstance(row, float):
         return math.isfinite(row)
+    if isinstance(row, str):
+        return bool(row)
     return all(_whole(item) for item in row) if isinstance(row, list | tuple) else True

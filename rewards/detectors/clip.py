@@ -50,7 +50,7 @@ class ClipColors(ClipJudge):
         """Wraps a loaded model; see `color`."""
         super().__init__(model, place, source)
         self._classes: dict[str, Tensor] = {}
-        self.name = judge_label("clip-vit-l-14", source, COLOR_HUB)
+        self.name = judge_label("clip", source, COLOR_HUB)
 
     def forget(self) -> None:
         """Drops the classifiers."""

@@ -128,12 +128,12 @@ def test_missing_extra_and_broken_images_are_named(diffalign: Command, rendered:
     save(torch.rand(2, 3, 32, 32), [rendered / "00003/samples/00007.png", rendered / "cover.png"])
     options = ("--max_prompts", "6", "--images_per_prompt", "2", "--images", rendered, "--output", tmp_path / "out")
     out = diffalign(*GENEVAL, *options)
-    assert out.status == 2 and "1 images are missing (00001/samples/0001.png)" in out.err
-    assert "1 images cannot be read (00002/samples/00000.png)" in out.err and "--partial" in out.err
+    assert out.status == 2 and "missing images: 1 (00001/samples/0001.png)" in out.err
+    assert "unreadable images: 1 (00002/samples/00000.png)" in out.err and "--partial" in out.err
     assert not (tmp_path / "out/result.json").exists()
     out = diffalign(*GENEVAL, *options, "--partial")
     found = result(tmp_path / "out")
-    assert out.status == 0 and "2 images belong to no prompt" in out.out
+    assert out.status == 0 and "images of no prompt, left out: 2 (" in out.out
     assert found["images"] == {
         "folder": rendered.as_posix(), "count": 11, "missing": ["00001/samples/0001.png"],
         "broken": ["00002/samples/00000.png"], "extra": ["00003/samples/00007.png", "cover.png"], "failed": [],
@@ -195,6 +195,37 @@ def test_compbenchs_numbers_are_judged_on_scenes_in_its_own_layout(diffalign: Co
         options = ("--detector", "shapes", "--images", folder, "--images_per_prompt", "1", "--output", tmp_path / "out")
         assert diffalign("evaluate", "--suite", "compbench_numeracy", "--prompts", file, *options).status == 0
         assert result(tmp_path / "out")["overall"]["score"] == pytest.approx(wanted, abs=0.07)
+
+
+DPG = """item_id,text,proposition_id,dependency,tuple,question_natural_language
+skipped,as released,1,0,entity - whole (x),Is there anything?
+one,a bright scene,1,0,entity - whole (scene),Is there light?
+one,a bright scene,2,1,attribute - color (scene),Is it white?
+two,a dark scene,1,0,entity - whole (scene),Is there light?
+"""
+
+
+def test_dpgs_sheets_of_four_are_read_cell_by_cell(diffalign: Command, tmp_path: Path) -> None:
+    """Questions are answered yes by bright cells: of the first sheet two, of the second none."""
+    (tmp_path / "dpg_bench.csv").write_text(DPG)
+    (tmp_path / "judge.py").write_text(
+        "def answer(images, questions):\n"
+        "    return [['yes' if i.mean() > 0.5 else 'no'] * len(q) for i, q in zip(images, questions)]\n"
+    )
+    cells = torch.zeros(2, 3, 8, 12)
+    cells[0, :, :4, 6:] = cells[0, :, 4:, :6] = 1.0
+    save(cells, [tmp_path / "sheets/one.png", tmp_path / "sheets/two.png"])
+    words = ("evaluate", "--suite", "dpg", "--prompts", tmp_path / "dpg_bench.csv", "--output", tmp_path / "out")
+    words = (*words, "--judges", f"answer={tmp_path / 'judge.py'}:answer", "--images", tmp_path / "sheets")
+    out = diffalign(*words)
+    assert out.status == 0, out.err
+    found = result(tmp_path / "out")
+    assert [line["images"] for line in found["prompts"]] == [[0.0, 1.0, 1.0, 0.0], [0.0] * 4]
+    assert found["overall"]["score"] == 0.25 and found["variant"] == "dpg@judge.py:answer"
+    assert (tmp_path / "out/comparison.html").read_text().count("data:image/png") > 4
+    (tmp_path / "sheets/two.png").unlink()
+    assert "missing images: 1 (two.png)" in diffalign(*words).err
+    assert diffalign(*words, "--partial").status == 0 and result(tmp_path / "out")["details"] == {}
 
 
 JUDGES = """

@@ -50,6 +50,15 @@ def test_geneval_with_the_shapes_detector_is_the_shapes_reward():
         expected = rewards.get(other)(turned, texts, lines)
         assert torch.equal(score("geneval", turned, texts, lines, soft=soft), expected)
         assert 0 < expected.mean() < 1
+    released = rewards.get("shapes", variant="reference")(turned, texts, lines)
+    assert torch.equal(score("geneval_reference", turned, texts, lines), released)
+
+
+def test_the_form_of_flow_grpos_reward_server_falls_below_zero_with_each_object_too_many():
+    crowded = scenes([grammar.counting("circle", 4)])
+    one, text = grammar.single_object("circle"), ["a photo of a circle"]
+    assert score("geneval", crowded, text, [one]) == 1.0
+    assert score("geneval_reference", crowded, text, [one]) == -2.0
 
 
 @pytest.mark.parametrize("soft", [False, True])

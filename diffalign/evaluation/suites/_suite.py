@@ -62,6 +62,8 @@ class Suite:
         images_per_prompt: as published.
         overall: `tasks`: unweighted mean of the tasks; `images`: mean of all images.
         file_names: `folder`: a numbered folder per prompt, as GenEval's; `prompt`: files called by their prompt.
+        sheets: field of a line that names a file with all four images of its prompt in a 2 x 2 sheet, where the
+            released script reads such; empty for none.
         details: the suite's own tables.
         range: lowest and highest score of an image, None where it is open.
     """
@@ -79,6 +81,7 @@ class Suite:
     images_per_prompt: int = 4
     overall: Literal["tasks", "images"] = "images"
     file_names: Literal["folder", "prompt"] = "folder"
+    sheets: str = ""
     details: Callable[[Sequence[Line], Sequence[Outcome]], dict[str, Any]] = no_details
     range: tuple[float, float] | None = (0.0, 1.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -43,11 +44,17 @@ def _question(given: Any) -> dpg.Question:
 
 
 def score(strict: bool, images: Tensor, lines: Sequence[Line], judges: Judges) -> list[Outcome]:
-    """Mean over the questions; `parts` holds the answers as 0 and 1 in the order of the questions."""
+    """Mean over the questions; `parts` holds the answers as 0 and 1 in the order of the questions.
+
+    An image with an empty answer (a judge that did not answer) has no score.
+    """
     assert judges.answer is not None
     answers = judges.answer(images, [[q.text for q in line["questions"]] for line in lines])
     outcomes = []
     for line, words in zip(lines, answers, strict=True):
+        if not all(words):
+            outcomes.append(Outcome(math.nan))
+            continue
         right = [dpg.is_yes(word) for word in words]
         by_number = dict(zip((q.number for q in line["questions"]), right, strict=True))
         value = dpg.image_score(by_number, line["questions"], strict=strict)
@@ -60,6 +67,8 @@ def details(strict: bool, lines: Sequence[Line], outcomes: Sequence[Outcome]) ->
     images: dict[str, list[dict[int, bool]]] = {}
     questions: dict[str, tuple[dpg.Question, ...]] = {}
     for line, outcome in zip(lines, outcomes, strict=True):
+        if "answers" not in outcome.parts:
+            continue
         numbers = [q.number for q in line["questions"]]
         answers = {n: bool(a) for n, a in zip(numbers, outcome.parts["answers"], strict=True)}
         images.setdefault(line["item"], []).append(answers)
@@ -87,6 +96,7 @@ def _suite(strict: bool) -> Suite:
         score_images=partial(score, strict),
         soft="dpg_mended" if strict else "",
         published={"answer": "mplug-large"},
+        sheets="item",
         details=partial(details, strict),
     )
 

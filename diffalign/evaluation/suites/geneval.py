@@ -123,4 +123,8 @@ _GENEVAL = Suite(
 _SOFT = replace(
     _GENEVAL, name="geneval_soft", title="GenEval, graded", score_images=_scorer(geneval.soft), soft="", published={}
 )
-SUITES = (_GENEVAL, _SOFT)
+_REFERENCE = replace(
+    _GENEVAL, published={}, name="geneval_reference", title="GenEval, as graded by Flow-GRPO's reward server",
+    source="arXiv 2505.05470; yifan123/reward-server", score_images=_scorer(geneval.soft_reference), range=None,
+)  # fmt: skip
+SUITES = (_GENEVAL, _SOFT, _REFERENCE)

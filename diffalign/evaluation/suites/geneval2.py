@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,20 +37,22 @@ def make_line(prompt: str, metadata: Mapping[str, Any], judges: Judges) -> dict[
 
 
 def score(combine: Combine, images: Tensor, lines: Sequence[Line], judges: Judges) -> list[Outcome]:
-    """One mean or the other of the atoms, which are in `parts`."""
+    """One mean or the other of the atoms, which are in `parts`; no score where an atom has no probability (NaN)."""
     assert judges.answer_probability is not None
     questions = [[geneval2.ask(question) for question, _ in line["vqa_list"]] for line in lines]
     accepted = [[geneval2.spellings(*pair) for pair in line["vqa_list"]] for line in lines]
     found = judges.answer_probability(images, questions, accepted)
-    return [Outcome(combine([min(1.0, p) for p in atoms]), {"atoms": atoms}) for atoms in found]
+    whole = [[min(1.0, p) for p in atoms] if all(map(math.isfinite, atoms)) else None for atoms in found]
+    return [Outcome(math.nan) if atoms is None else Outcome(combine(atoms), {"atoms": atoms}) for atoms in whole]
 
 
 def details(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Arithmetic means by skill and geometric means by number of atoms, in [0, 1]."""
-    atoms = [[min(1.0, p) for p in outcome.parts["atoms"]] for outcome in outcomes]
+    scored = [(line, o.parts["atoms"]) for line, o in zip(lines, outcomes, strict=True) if "atoms" in o.parts]
+    atoms = [one for _, one in scored]
     return {
-        "by_skill": geneval2.by_skill(atoms, [line["skills"] for line in lines]),
-        "by_atom_count": geneval2.by_atom_count(atoms, [line["atom_count"] for line in lines]),
+        "by_skill": geneval2.by_skill(atoms, [line["skills"] for line, _ in scored]),
+        "by_atom_count": geneval2.by_atom_count(atoms, [line["atom_count"] for line, _ in scored]),
     }
 
 

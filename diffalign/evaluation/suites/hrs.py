@@ -105,6 +105,8 @@ def counting_details(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> dict
     """Precision, recall and F1 of each level from the summed counts, and their means: what the paper prints."""
     levels: dict[str, list[hrs_counting.Counts]] = {}
     for line, outcome in zip(lines, outcomes, strict=True):
+        if "counts" not in outcome.parts:
+            continue
         levels.setdefault(line["task"], []).append(hrs_counting.Counts(*map(int, outcome.parts["counts"])))
     table = {level: hrs_counting.precision_recall(counts) for level, counts in levels.items()}
     mean = {key: sum(row[key] for row in table.values()) / len(table) for key in ("precision", "recall", "f1")}

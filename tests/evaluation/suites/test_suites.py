@@ -42,7 +42,7 @@ NAMES = suites.names()
 
 
 def base(name: str) -> str:
-    return name.removesuffix("_mended").removesuffix("_soft")
+    return name.removesuffix("_mended").removesuffix("_soft").removesuffix("_reference")
 
 
 class Recorder:
@@ -209,3 +209,21 @@ def test_every_geneval_line_is_read_and_scored_and_no_other_suite_takes_it():
         if base(name) not in ("geneval", "drawbench", "partiprompts", "prompts"):
             with pytest.raises(ValueError):
                 suites.get(name).read_lines(path, suites.get(name).prepare(Recorder().judges))
+
+
+@pytest.mark.parametrize("name", ["dpg", "geneval2", "geneval2_am", "hrs_counting"])
+def test_what_a_judge_did_not_answer_has_no_score_and_leaves_the_tables(name):
+    suite, line, judges = sample(name)
+    lines = [line, {**line, "prompt": "another", "item": "another"}]
+    scores = suite.score(images(2), lines, judges)
+
+    def silent(images, questions, *rest):
+        return [["" if name == "dpg" else math.nan for _ in asked] for asked in questions]
+
+    if name != "hrs_counting":
+        role = "answer" if name == "dpg" else "answer_probability"
+        (nothing,) = suite.score(images(1), [line], replace(judges, **{role: silent}))
+        assert math.isnan(nothing.score)
+    report = suites.summarise(suite, lines, [scores[0], suites.Outcome(math.nan)], judges, draws=20)
+    alone = suites.summarise(suite, lines[:1], scores[:1], judges, draws=20)
+    assert report["failed"] == 1 and report["details"] == alone["details"] and report["overall"] == alone["overall"]
