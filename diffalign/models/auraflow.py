@@ -9,7 +9,7 @@ from diffalign.sampling import Cond
 
 
 class AuraFlowAdapter(Adapter):
-    """A flow transformer with UMT5, told the time between 0 and 1."""
+    """A flow transformer with UMT5; its time input lies between 0 and 1."""
 
     pipelines = ("AuraFlowPipeline",)
     vae_shift = False
