@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,9 @@ import yaml
 
 import diffalign
 from diffalign.commands import verbs
+from diffalign.trainers import preflight
 from tests.tiny_pipelines import tiny_sd3
+from tests.trainers.small_runs import RECORDS, small_trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
@@ -108,3 +112,25 @@ def test_the_trainer_of_the_page_learns(tmp_path: Path, monkeypatch: pytest.Monk
     (scores,) = batch.rewards.values()
     assert torch.equal(scores[batch.feedback], scores.view(2, 4).amax(1)), "the best of each group"
     assert trainer.train().metrics["grad_norm"] > 0
+
+
+@pytest.mark.parametrize("keys", [{"trust_region": "kl_mask", "beta": 0.1}, {"method": "nft", "sde_type": "ode"}])
+def test_every_number_of_a_log_is_explained(tmp_path: Path, keys: dict[str, Any]) -> None:
+    small_trainer(tmp_path, eval_records=RECORDS, eval_steps=2, eval_rewards=["jpeg"], **keys).train()
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    explained = set(re.findall(r"`([^`\s]+)`", text))
+    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
+        for key in set(json.loads(line)) - {"event", "message"}:
+            key = re.sub(r"^reward/[^/]+/", "reward/<name>/", re.sub(r"/\d+$", "/k", key))
+            key = re.sub(r"^(forward|backward|seconds)/\w+$", r"\1/<phase>", key)
+            key = re.sub(r"^task/.+$", "task/<task>", re.sub(r"^watch/(?!alarms).+$", "watch/<measure>", key))
+            assert key in explained, f"{key} is not in docs/metrics.md"
+
+
+@pytest.mark.parametrize("keys", [{"beta": 0.1, "ema_decay": 0.5}, {"method": "nft", "sde_type": "ode"}, {"lora_r": 0}])
+def test_every_check_of_the_doctor_is_explained(tmp_path: Path, keys: dict[str, Any]) -> None:
+    text = (ROOT / "docs" / "faults.md").read_text()
+    listed = {re.sub(r"\s*(\(|\*).*", "", row).strip() for row in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)}
+    for check in preflight(small_trainer(tmp_path, **keys), full=True):
+        name = re.sub(r"^reward \S+ ", "reward NAME ", re.sub(r"step \d+", "step k", check.name))
+        assert re.sub(r"rounding in \S+", "rounding in PRECISION", name) in listed, f"{name} is not in docs/faults.md"
