@@ -1,4 +1,4 @@
-"""The tables of the README, made from what the package finds: ``python -m tests.readme_tables`` writes them."""
+"""The tables of the README, made from what the package finds: ``python -m tests.readme_tables [rewards] [methods]``."""
 
 from __future__ import annotations
 
@@ -131,7 +131,8 @@ def fresh(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    written = put(readme.read_text(encoding="utf-8"), "rewards", rewards_table())
-    readme.write_text(put(written, "methods", methods_table(fresh)), encoding="utf-8")
-    sys.exit(0)
+    readme, wanted = ROOT / "README.md", sys.argv[1:] or ["rewards", "methods"]
+    text = readme.read_text(encoding="utf-8")
+    for name in wanted:
+        text = put(text, name, rewards_table() if name == "rewards" else methods_table(fresh))
+    readme.write_text(text, encoding="utf-8")
