@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -q
 # Two processes of one thread each: a model this small keeps the threads of one process waiting for each other. On the
 # CPU whatever else there is: two processes would look for two accelerators.
 quickstart: $(INSTALLED)
-	ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 -m diffalign train --config scripts/recipes/shapes-flow/quickstart.yaml
+	ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 -m diffalign train --config scripts/recipes/shapes-flow/quickstart.yaml --overwrite_output_dir
 
 test: $(INSTALLED)
 	$(PYTEST) -m "not slow and not gpu"

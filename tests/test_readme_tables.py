@@ -19,11 +19,11 @@ def written(name: str) -> str:
 
 
 def test_the_rewards() -> None:
-    assert written("rewards") == rewards_table()
+    assert written("rewards") == rewards_table(), "run: python -m tests.readme_tables rewards"
 
 
 @pytest.mark.slow
 def test_the_methods_and_models() -> None:
     table = methods_table(fresh)
-    assert written("methods") == table
+    assert written("methods") == table, "run: python -m tests.readme_tables methods"
     assert "●" in table and "–" in table
