@@ -9,6 +9,7 @@ from __future__ import annotations
 if __name__ == "cuda_ext":
     raise ImportError("this folder is the package `diffalign.cuda_ext`: write `import diffalign.cuda_ext`")
 
+from diffalign.cuda_ext.cross_attention import cross_attention
 from diffalign.cuda_ext.sampler_step import affine, sampler_step
 
-__all__ = ["affine", "sampler_step"]
+__all__ = ["affine", "cross_attention", "sampler_step"]

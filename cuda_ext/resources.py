@@ -1,4 +1,4 @@
-"""Compiles the kernels for GPUs that are not here, and compares registers, spills and shared memory with a table.
+"""Compiles the kernels for GPUs that are not here, and compares registers, spills and more with a table.
 
     python -m diffalign.cuda_ext.resources            # compares; exit status 1 where something differs
     python -m diffalign.cuda_ext.resources --write    # writes the table of the installed Triton
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 TABLE = Path(__file__).with_name("resources.json")
-KERNELS = ("sampler_step",)
+KERNELS = ("sampler_step", "cross_attention")
 ARCHITECTURES = (80, 90)
 SHARED = {80: 163 * 1024, 90: 227 * 1024}
 """Most shared memory of a block, in bytes."""
@@ -37,6 +37,7 @@ class Variant(NamedTuple):
         types: Triton's type of each argument that is no constexpr, `*bf16` or `i32`; None for a pointer that is None.
         constants: The constexpr arguments.
         options: Of the launch, such as num_warps.
+        architectures: Compute capabilities that it is launched on.
     """
 
     name: str
@@ -44,15 +45,23 @@ class Variant(NamedTuple):
     types: Mapping[str, str | None]
     constants: Mapping[str, Any]
     options: Mapping[str, Any]
+    architectures: tuple[int, ...] = ARCHITECTURES
 
 
 class Resources(NamedTuple):
-    """What a block takes: registers and bytes of spilled ones per thread, bytes of shared memory; and its PTX."""
+    """What a block takes.
+
+    Attributes:
+        registers: Of a thread.
+        spills: Bytes of registers that a thread spills.
+        shared: Bytes of shared memory.
+        wgmma: Warp group matrix instructions in the PTX: Hopper's way of multiplying.
+    """
 
     registers: int
     spills: int
     shared: int
-    ptx: str
+    wgmma: int
 
 
 def variants(kernels: Sequence[str] = KERNELS) -> Iterator[Variant]:
@@ -82,7 +91,7 @@ def compiled(variant: Variant, architecture: int) -> Resources:
     options = {"enable_fp_fusion": True, **variant.options}
     made = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     registers, spills = _usage(made.asm["cubin"])
-    return Resources(registers, spills, int(made.metadata.shared), made.asm["ptx"])
+    return Resources(registers, spills, int(made.metadata.shared), made.asm["ptx"].count("wgmma.mma_async"))
 
 
 def _usage(cubin: bytes) -> tuple[int, int]:
@@ -109,11 +118,11 @@ def version() -> str:
 
 
 def measured(kernels: Sequence[str] = KERNELS) -> dict[str, list[int]]:
-    """`name sm_90` -> [registers, spills, shared] of every variant and architecture."""
+    """`name sm_90` -> [registers, spills, shared, wgmma] of every variant and architecture."""
     return {
-        f"{variant.name} sm_{architecture}": list(compiled(variant, architecture)[:3])
+        f"{variant.name} sm_{architecture}": list(compiled(variant, architecture))
         for variant in variants(kernels)
-        for architecture in ARCHITECTURES
+        for architecture in variant.architectures
     }
 
 
@@ -137,7 +146,7 @@ def write(found: Mapping[str, list[int]]) -> None:
 def differences(found: Mapping[str, list[int]], expected: Mapping[str, list[int]]) -> list[str]:
     """One line for each variant whose resources are not those of a table; rows of other kernels do not count."""
     return [
-        f"{name}: {row[0]} registers, {row[1]} bytes spilled, {row[2]} bytes shared; table: {expected.get(name)}"
+        f"{name}: {dict(zip(Resources._fields, row, strict=True))}; table: {expected.get(name)}"
         for name, row in found.items()
         if row != expected.get(name)
     ]

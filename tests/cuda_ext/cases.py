@@ -15,5 +15,5 @@ def gap(found: Tensor, expected: Tensor) -> float:
     """Largest absolute difference, over the largest absolute expected value or 1; infinite where only one is NaN."""
     if found.shape != expected.shape or not torch.equal(found.isnan(), expected.isnan()):
         return float("inf")
-    found, expected = found.double().nan_to_num(), expected.double().nan_to_num()
+    found, expected = (tensor.detach().double().nan_to_num() for tensor in (found, expected))
     return float((found - expected).abs().max() / expected.abs().max().clamp(min=1)) if found.numel() else 0.0
