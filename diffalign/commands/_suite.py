@@ -91,11 +91,12 @@ def _check_comparable(args: argparse.Namespace, parts: list[Part], judges: Judge
     """Refuses, before anything is drawn, a comparison that would be refused after it."""
     from diffalign.report.suite_results import SuiteResult, check_same_protocol
 
+    keys = dict.fromkeys((part.task_of(line), line["prompt"]) for part in parts for line in part.lines)
     planned = {
         "suite": args.suite,
         "variant": variant_of(args.suite, parts, judges),
         "judges": {role: described_judge(getattr(judges, role)) for role in judges.names()},
-        "prompts": [{"task": part.task_of(line), "prompt": line["prompt"]} for part in parts for line in part.lines],
+        "prompts": [{"task": task, "prompt": prompt} for task, prompt in keys],
     }
     check_same_protocol([SuiteResult("this evaluation", None, planned), *others], mixed=args.mixed)
 

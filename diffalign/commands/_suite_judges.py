@@ -120,6 +120,6 @@ def make_judges(
             raise unknown("role in --judge_kwargs:", role, wanted)
     made: dict[str, Callable[..., Any]] = {}
     for role, name in wanted.items():
-        one = judge(role, name, device=device, **options.get(role, {}))
+        one = judge(role, name, **{"device": device, **options.get(role, {})})
         made[role] = one if cache is None else cached(one, role, cache)
     return Judges(**made)

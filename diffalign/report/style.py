@@ -77,7 +77,7 @@ td.good { color: var(--good); } td.bad { color: var(--bad); }
 .pairs .strip { flex-direction: column-reverse; gap: 2px; margin: 0; min-width: 0; }
 .pairs .strip .tag { flex: none; }
 .rows { display: grid; gap: 14px; margin-top: 12px; }
-.bars { margin-top: 12px; } .bars .name { font-size: 12px; }
+.bars { margin-top: 12px; overflow-x: auto; } .bars .chart { min-width: 560px; } .bars .name { font-size: 12px; }
 .whisker { stroke: var(--ink); stroke-width: 1.2; opacity: .7; }
 .cards { display: grid; gap: 14px; margin-top: 12px;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 240px), 1fr)); }

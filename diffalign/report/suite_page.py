@@ -75,9 +75,11 @@ def _notes(results: list[SuiteResult], differences: list[str]) -> Markup | None:
 
 def _score_note(content: dict[str, Any]) -> str:
     images = content.get("images_per_prompt")
+    each = f" ({images} per prompt)" if images else ""
+    whole = "the mean of the tasks" if content["overall_of"] == "tasks" else "the mean of all prompts"
     return (
-        f"Mean over prompts and their images{f' ({images} per prompt)' if images else ''}; overall is the mean of the "
-        "tasks. Intervals: 95 %, bootstrap over prompts within tasks, 2,000 draws."
+        f"Mean over prompts and their images{each}; overall is {whole}. Intervals: 95 %, bootstrap over prompts within "
+        "tasks, 2,000 draws."
     )
 
 

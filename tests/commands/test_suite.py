@@ -77,7 +77,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(
     assert {path: path.stat().st_mtime_ns for path in drawn} == before
     assert (tmp_path / "parts/result.json").read_text() == (tmp_path / "whole/result.json").read_text()
     first, again = (sorted((tmp_path / name).glob("images/*/samples/*.png")) for name in ("whole", "parts"))
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again] and len(first) == 12
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+    assert len({path.read_bytes() for path in first}) == 12  # every image has a seed of its own
 
 
 def test_a_finished_run_is_judged_again_without_model_and_detector(
@@ -143,7 +144,10 @@ def test_missing_extra_and_broken_images_are_named(diffalign: Command, rendered:
     assert lines["00002/samples/00000.png"]["images"] == [None, 1.0]
 
 
-def test_images_of_other_prompts_are_refused(diffalign: Command, rendered: Path, tmp_path: Path) -> None:
+def test_images_of_other_prompts_are_refused(
+    diffalign: Command, rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (rendered / "00000/metadata.jsonl").write_text('{"prompt": "a photo of a cat"}\n')
     out = diffalign(*GENEVAL, "--max_prompts", "6", "--images_per_prompt", "2", "--images", rendered)
     assert out.status == 2 and "a photo of a cat" in out.err
@@ -311,6 +315,17 @@ def test_one_page_compares_any_number_of_results_of_one_variant(
     assert "scores by different judges" in (tmp_path / "c/comparison.html").read_text()
     both = diffalign("report", tmp_path / "a/result.json", tmp_path / "b/result.json", "--output", tmp_path / "p.html")
     assert both.status == 0 and "few steps over theirs" in (tmp_path / "p.html").read_text()
+
+
+def test_lines_of_one_prompt_are_one_prompt_with_more_images(diffalign: Command, tmp_path: Path) -> None:
+    line = json.dumps(next(line for line in prompts("train") if line["tag"] == "colors"))
+    (tmp_path / "twice.jsonl").write_text(f"{line}\n{line}\n")
+    words = ("evaluate", "--suite", "geneval", "--prompts", tmp_path / "twice.jsonl", "--detector", "shapes", *QUICK)
+    for name, against in (("a", ()), ("b", ("--against", tmp_path / "a/result.json"))):
+        assert diffalign(*words, "--output", tmp_path / name, *against).status == 0
+        (entry,) = result(tmp_path / name)["prompts"]
+        assert len(entry["files"]) == 4 and len({Path(file).parts[0] for file in entry["files"]}) == 2
+    assert "b over a" not in (tmp_path / "b/comparison.html").read_text()  # both are called by their model
 
 
 @pytest.mark.parametrize(

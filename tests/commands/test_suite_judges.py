@@ -32,8 +32,9 @@ def test_what_is_named_counts_and_none_leaves_out() -> None:
 
 
 def test_options_go_to_the_judge_of_their_role() -> None:
-    options = read_options("{color: {model: shapes-clip, batch_size: 2}}")
+    options = read_options("{color: {model: shapes-clip, batch_size: 2, device: meta}}")
     judges = make_judges({"detect": "shapes", "color": "clip"}, options, "cpu", None)
+    assert next(iter(judges.color._model.parameters())).device.type == "meta"  # type: ignore[union-attr]
     assert judges.names() == {"detect": "shapes", "color": "shapes-clip"}
     with pytest.raises(ValueError, match="role in --judge_kwargs"):
         make_judges({"detect": "shapes"}, options, "cpu", None)

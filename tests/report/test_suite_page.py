@@ -114,6 +114,7 @@ def test_the_page_is_whole_escaped_and_shows_every_result(tmp_path: Path) -> Non
     assert not balance.open and VOID
     for text in ("trained over base", "trained_again over base", "Pictures by task", "base: worst images", "a1"):
         assert text in page
+    assert "overall is the mean of the tasks" in page
     assert "counting &lt;0&gt;" in page and "sd&lt;3&gt;" in page and "<0>" not in page
     assert "1 image is missing and without a score, first x.png" in page and "5 of 9 prompts" in page
     sources = [attributes["src"] for tag, attributes in balance.seen if tag == "img"]

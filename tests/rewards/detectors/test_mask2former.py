@@ -65,6 +65,12 @@ def test_masks_leave_the_padding_and_come_back_to_the_images_size() -> None:
     assert torch.allclose(found.boxes[0], torch.tensor(wanted).float(), atol=1)
 
 
+def test_what_the_padding_shows_is_no_part_of_the_image() -> None:
+    masks = rectangle(64, 64, (16, 16, 32, 32))[None]
+    found = _instances.instances(logits_of(0.9, 0.1)[None], masks, (64, 64), (40, 48), (20, 24))
+    assert torch.allclose(found.boxes[0], torch.tensor([8.0, 8, 16, 16]), atol=1)
+
+
 @pytest.mark.parametrize(
     ("size", "resized"),
     [((512, 512), (800, 800)), ((1024, 1024), (800, 800)), ((1024, 512), (1333, 667)), ((32, 48), (800, 1200))],
