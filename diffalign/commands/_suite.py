@@ -53,7 +53,7 @@ def run_suite(args: argparse.Namespace, trained: Run | None) -> int:
         found = _given_images(args, parts, folder, processes)
     else:
         found = drawing.plan_shots(parts, args.images_per_prompt)
-        del judges  # they were needed to refuse what is wrong; the memory is the generator's now
+        del judges  # loaded so far to refuse wrong options early; drawing needs the memory
         generation = draw_missing(args, trained, parts, found.shots, folder, processes)
         judges = make_judges(wanted, options, args.device, output / ANSWERS)
     scored = _score(args, parts, judges, found.shots, folder, processes)

@@ -76,8 +76,11 @@ def find_shots(parts: Sequence[Part], folder: Path, images_per_prompt: int) -> S
 
 
 def missing_batches(shots: Sequence[Shot], folder: Path, batch_size: int) -> list[Sequence[Shot]]:
-    """Batches with an image that is not there yet. Batches are cut from the whole list, so that an image is drawn in
-    the same company whenever a run was stopped, and is the same to the last bit."""
+    """Batches with an image that is not there yet.
+
+    Batches are cut from the whole list and drawn whole, so that an image is the same to the last bit wherever a run was
+    stopped and however many processes share it.
+    """
     batches = [shots[start : start + batch_size] for start in range(0, len(shots), batch_size)]
     return [batch for batch in batches if any(not (folder / shot.file).is_file() for shot in batch)]
 
