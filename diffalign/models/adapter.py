@@ -69,6 +69,8 @@ class Adapter(TextEncoding, Images, Policy, ABC):
     """Latent pixels per side of a token: sizes are multiples of VAE factor x patch."""
     text_encoder_names: ClassVar[tuple[str, ...]] = ("text_encoder",)
     """Text encoders that the family cannot do without."""
+    guidance_argument: ClassVar[str] = "guidance_scale"
+    """Argument of the pipeline's call that is the embedded guidance."""
     checkpointing: ClassVar[bool] = True
     """The denoiser computes the same function with diffusers' gradient checkpointing on."""
 
@@ -178,11 +180,26 @@ class Adapter(TextEncoding, Images, Policy, ABC):
         return dynamics_of(scheduler, schedule, self._call_default("eta")) or closest(schedule)
 
     def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        """One branch of the denoiser: x (B, *latent_shape), t (B,), cond with B rows -> (B, *latent_shape)."""
+        """One branch of the denoiser: x (B, *latent_shape), t (B,), cond with B rows -> (B, *latent_shape).
+
+        Rows with a `length`, of families whose network takes no text mask, run with companions of their length only.
+        """
+        if "length" in cond:
+            return self._predict_by_length(x, t, cond)
         cast = {k: v.to(self.compute_dtype) if v.is_floating_point() else v for k, v in cond.items()}
         with self.autocast():
             output = self._forward(x.to(self.compute_dtype), t, cast)
         return self.meter.watch(output)
+
+    def _predict_by_length(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        lengths, parts, order = cond["length"], [], []
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero()[:, 0]
+            part = {name: value[rows] for name, value in cond.items() if name != "length"}
+            cut = {name: value[:, :length] if value.dim() > 2 else value for name, value in part.items()}
+            parts.append(self.predict(x[rows], t[rows], cut))
+            order.append(rows)
+        return torch.cat(parts)[torch.cat(order).argsort()]
 
     def needs_negative(self, scale: float) -> bool:
         """True above 1, as in diffusers.
@@ -266,7 +283,7 @@ class Adapter(TextEncoding, Images, Policy, ABC):
 
     def _checked_guidance(self, value: float | None) -> float | None:
         if self._embeds_guidance:
-            own = self._call_default("guidance_scale")
+            own = self._call_default(self.guidance_argument)
             if value is None and own is None:
                 raise ValueError(
                     "this denoiser takes guidance as an input and its pipeline has no default: give embedded_guidance"

@@ -45,7 +45,7 @@ class Images:
     def decode(self, latents: Tensor) -> Tensor:
         """(B, *latent_shape) latents -> (B, *image_shape) in [0, 1], differentiable."""
         vae = self.pipeline.vae
-        decoded = vae.decode(self._denormalised(latents.to(vae.dtype)), return_dict=False)[0]
+        decoded = self._decoded(self._denormalised(latents.to(vae.dtype)))
         return (self._image(decoded).float() / 2 + 0.5).clamp(0, 1)
 
     @torch.no_grad()
@@ -85,6 +85,11 @@ class Images:
     def _normalised(self, latents: Tensor) -> Tensor:
         """The inverse of `_denormalised`."""
         return (latents - self._shift) * self.pipeline.vae.config.scaling_factor
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """The VAE's output."""
+        output: Tensor = self.pipeline.vae.decode(latents, return_dict=False)[0]
+        return output
 
     def _image(self, decoded: Tensor) -> Tensor:
         """(B, 3, H, W), or (B, F, 3, H, W) for video, from the VAE's output."""

@@ -37,8 +37,9 @@ def check_fit(adapter: Adapter, source: Path, in_file: dict[str, set[str]]) -> N
         model = getattr(adapter.pipeline, part, None)
         difference = _difference(part, model, in_file)
         if difference:
-            if hasattr(adapter.pipeline, "unload_lora_weights"):
-                adapter.pipeline.unload_lora_weights()
+            for owner, unload in ((adapter.pipeline, "unload_lora_weights"), (adapter.denoiser, "unload_lora")):
+                if hasattr(owner, unload):
+                    getattr(owner, unload)()
             raise ValueError(f"the LoRA {source} does not fit this model: {difference}")
     weights = [p for name, p in adapter.denoiser.named_parameters() if "lora_B" in name]
     if not any(bool(p.any()) for p in weights):

@@ -109,7 +109,11 @@ def _comparable(policy: Adapter) -> Iterator[None]:
         (policy, "autocast", nullcontext),
         (pipeline, "scheduler", scheduler),
         (pipeline, "_progress_bar_config", {"disable": True}),
-        *((pipeline, name, None) for name in ("safety_checker", "watermark") if hasattr(pipeline, name)),
+        *(
+            (pipeline, name, None)
+            for name in ("safety_checker", "watermark", "guider", "ocr_guider")
+            if hasattr(pipeline, name)
+        ),
     ]
     before = [(thing, name, getattr(thing, name, None)) for thing, name, _ in changes]
     counts = policy.meter.counts.copy()

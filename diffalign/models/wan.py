@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from diffalign.models.adapter import Adapter
 from diffalign.models.layout import channel_statistics
+from diffalign.models.video import VideoAdapter
 from diffalign.sampling import Cond
 
 
-class WanAdapter(Adapter):
-    """A flow transformer over (C, F, H, W) latents, with UMT5.
+class WanAdapter(VideoAdapter):
+    """A flow transformer with UMT5.
 
     The shipped scheduler is UniPC, a predictor-corrector whose steps no table has: roll-outs take DPM-Solver++ 2M on
     its levels. Wan 2.2 is refused: it has two transformers, or a time per token.
     """
 
     pipelines = ("WanPipeline",)
-    storage = torch.float32
-    video = True
 
     def _check_pipeline(self) -> None:
         super()._check_pipeline()
@@ -36,17 +31,10 @@ class WanAdapter(Adapter):
         """Image pixels per side of a latent pixel."""
         return int(self.pipeline.vae_scale_factor_spatial)
 
-    def _checked_frames(self, frames: int | None) -> int:
-        found, step = super()._checked_frames(frames), int(self.pipeline.vae_scale_factor_temporal)
-        if (found - 1) % step:
-            legal = max(round((found - 1) / step), 0) * step + 1
-            raise ValueError(f"frames = {found} must be 1 more than a multiple of {step}; the nearest is {legal}")
-        return found
-
-    def _latent_shape(self) -> tuple[int, ...]:
-        frames = (self.frames - 1) // self.pipeline.vae_scale_factor_temporal + 1
-        size = self.height // self.vae_factor, self.width // self.vae_factor
-        return (self.denoiser.config.in_channels, frames, *size)
+    @property
+    def frame_factor(self) -> int:
+        """Frames per latent frame."""
+        return int(self.pipeline.vae_scale_factor_temporal)
 
     def _encode_one(self, prompt: str, negative: bool) -> dict[str, Tensor]:
         embeds, _ = self.pipeline.encode_prompt(
@@ -70,13 +58,3 @@ class WanAdapter(Adapter):
     def _normalised(self, latents: Tensor) -> Tensor:
         mean, std = channel_statistics(self.pipeline.vae, latents)
         return (latents - mean) / std
-
-    def _image(self, decoded: Tensor) -> Tensor:
-        return decoded.transpose(1, 2) if self.frames > 1 else decoded[:, :, 0]
-
-    def _pixels(self, images: Tensor) -> Tensor:
-        return images.transpose(1, 2) if self.frames > 1 else images.unsqueeze(2)
-
-    def call_arguments(self, scale: float = 1.0, negative_prompt: str = "") -> dict[str, Any]:
-        """See `Adapter`."""
-        return super().call_arguments(scale, negative_prompt) | {"num_frames": self.frames}

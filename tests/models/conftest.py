@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging
 
@@ -19,7 +20,7 @@ def reloaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     """name of a row -> a fresh pipeline from its saved folder."""
     folders: dict[str, Path] = {}
 
-    def load(name: str) -> Any:
+    def load(name: str, dtype: torch.dtype = torch.float32) -> Any:
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         row = MATRIX[name]
@@ -27,7 +28,7 @@ def reloaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
             folders[name] = tmp_path_factory.mktemp(name)
             built = row.build()
             built.save_pretrained(folders[name])
-        pipeline = DiffusionPipeline.from_pretrained(folders[name])
+        pipeline = DiffusionPipeline.from_pretrained(folders[name], dtype=dtype)
         pipeline.set_progress_bar_config(disable=True)
         row.prepare(pipeline)
         return pipeline

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import PNDMScheduler
+from diffusers.guiders import AdaptiveProjectedMixGuidance
 
 from diffalign.models import adapt, load_policy, prompt_cache
 from diffalign.sampling import Policy, ddim, make_plan, ode, rollout
@@ -244,6 +245,24 @@ def test_guidance_on_a_model_without_an_unconditional_branch_is_refused():
         rollout(policy, make_plan(ode(policy.schedule(2)), guidance=3.0), PROMPTS, SEEDS)
     with pytest.raises(ValueError, match="knows no negative prompt"):
         adapt(tiny.klein(), height=32, width=32).encode(["blue"], negative=True)
+
+
+def test_sizes_that_the_pipeline_would_change_are_refused():
+    kandinsky, hidream = tiny.kandinsky5(), tiny.hidream()
+    tiny.two_sizes(kandinsky)
+    tiny.smaller_area(hidream)
+    with pytest.raises(ValueError, match="32 x 32 is not one of this model's sizes: 32 x 48, 64 x 32"):
+        adapt(kandinsky, height=32, width=32)
+    with pytest.raises(ValueError, match="16 x 32: the pipeline would draw 16 x 40"):
+        adapt(hidream, height=16, width=32)
+
+
+def test_guidance_that_depends_on_earlier_steps_is_announced():
+    guided = tiny.hunyuan_image(guider=AdaptiveProjectedMixGuidance())
+    with pytest.warns(UserWarning, match="linear guidance at the guidance scale instead"):
+        adapt(guided, height=32, width=32)
+    with pytest.raises(ValueError, match="time of the next step"):
+        adapt(tiny.hunyuan_image(use_meanflow=True), height=32, width=32)
 
 
 def test_videos_have_frames_of_a_legal_number():

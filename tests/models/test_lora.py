@@ -194,7 +194,14 @@ def test_without_lora_is_the_bare_model(build):
     assert torch.equal(images(policy), trained) and not torch.equal(trained, bare)
 
 
-@pytest.mark.parametrize("build", [tiny.sd, tiny.sd3, tiny.pixart])
+def hunyuan():
+    """Its pipeline has no LoRA loader, its denoiser has."""
+    pipeline = tiny.hunyuan_image()
+    tiny.start_after_template(pipeline)
+    return pipeline
+
+
+@pytest.mark.parametrize("build", [tiny.sd, tiny.sd3, tiny.pixart, hunyuan])
 def test_a_saved_lora_is_compared_with_the_trained_one_and_leaves_no_trace(build, tmp_path):
     policy = adapt(build(), height=32, width=32)
     bare = images(policy)
@@ -214,13 +221,16 @@ def test_a_saved_lora_is_compared_with_the_trained_one_and_leaves_no_trace(build
         assert torch.equal(images(policy), bare)
 
 
-def test_pixart_goes_on_training_from_a_file_of_peft(tmp_path):
-    first = adapt(tiny.pixart(), height=32, width=32)
+@pytest.mark.parametrize(
+    ("build", "file"), [(tiny.pixart, "adapter_model.safetensors"), (hunyuan, "pytorch_lora_weights.safetensors")]
+)
+def test_training_goes_on_without_a_loader_of_the_pipeline(build, file, tmp_path):
+    first = adapt(build(), height=32, width=32)
     add_lora(first, rank=2, alpha=8)
     disturb(first)
     save_trained(first, tmp_path)
-    assert (tmp_path / "adapter_model.safetensors").stat().st_mode & 0o077
-    again = adapt(tiny.pixart(), height=32, width=32)
+    assert (tmp_path / file).stat().st_mode & 0o077
+    again = adapt(build(), height=32, width=32)
     load_lora(again, tmp_path)
     assert torch.allclose(images(again), images(first), atol=1e-6) and trainable_parameters(again)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import diffusers as d
 import pytest
 import torch
+from diffusers.guiders import AdaptiveProjectedMixGuidance
 
 from diffalign.models import adapt
 from diffalign.models.selfcheck import LIMIT, plain_call_gap
@@ -13,7 +16,7 @@ from tests.models import tiny
 PROMPT = "a photo of a red circle"
 
 
-@pytest.mark.filterwarnings("ignore:.*differ from the plain pipeline")
+@pytest.mark.filterwarnings("ignore:.*differ from the plain pipeline", "ignore:.*guides by")
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 @pytest.mark.parametrize(
     ("build", "scheduler"),
@@ -25,6 +28,7 @@ PROMPT = "a photo of a red circle"
         (tiny.sd, d.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", solver_order=3)),
         (tiny.sdxl, d.EulerAncestralDiscreteScheduler(**tiny.SD_TABLE, timestep_spacing="trailing")),
         (tiny.wan, d.UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0)),
+        (partial(tiny.hunyuan_image, guider=AdaptiveProjectedMixGuidance()), None),
         (tiny.sd3, d.FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)),
     ],
 )
@@ -34,7 +38,9 @@ def test_a_plain_call_is_the_roll_out(build, scheduler, guidance):
     options = {"height": 32, "width": 48, "frames": 5} if build is tiny.wan else {}
     policy = adapt(pipeline, **options)
     before = pipeline.scheduler, policy.scheduler, torch.get_rng_state()
-    gap = plain_call_gap(policy, PROMPT, seed=3, steps=4, guidance=guidance)
+    guider = getattr(pipeline, "guider", None)  # its pipeline takes no guidance scale
+    gap = plain_call_gap(policy, PROMPT, seed=3, steps=4, guidance=1.0 if guider else guidance)
+    assert getattr(pipeline, "guider", None) is guider
     assert gap.mean <= gap.largest <= 1e-4
     assert (pipeline.scheduler, policy.scheduler) == before[:2] and torch.equal(torch.get_rng_state(), before[2])
     assert policy.meter.drain() == {}

@@ -19,7 +19,8 @@ WORDS = """a photo of red green blue circle square triangle cross and left above
 designed to generate superior images with the degree image - text alignment based on textual prompts or user describe
 by detailing color shape size texture quantity spatial relationships objects background system im_start im_end < > | : .
 , <| |>"""
-SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>", "<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|vision_start|>"]
+SPECIAL = """<pad> <bos> <eos> <unk> <|im_start|> <|im_end|> <|image_pad|> <|vision_start|> <|vision_end|>
+<|video_pad|>""".split()
 CHAT = """{% for m in messages %}<|im_start|>{{ m['role'] + ' ' }}{% if m['content'] is string %}{{ m['content'] }}
 {%- else %}{% for c in m['content'] %}{{ c['text'] }}{% endfor %}{% endif %}<|im_end|>{% endfor %}
 {%- if add_generation_prompt %}<|im_start|>assistant{% endif %}"""
@@ -29,7 +30,7 @@ VOCABULARY = 96
 SD_TABLE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
 
-def tokenizer(length: int = 12, *, chat: bool = False, ends: bool = True) -> tf.PreTrainedTokenizerFast:
+def tokenizer(length: int = 12, *, chat: bool = False, ends: bool = True, side: str = "right") -> Any:
     vocabulary: dict[str, int] = {}
     for word in [*SPECIAL, *WORDS.split()]:
         vocabulary.setdefault(word, len(vocabulary))
@@ -40,7 +41,7 @@ def tokenizer(length: int = 12, *, chat: bool = False, ends: bool = True) -> tf.
         special = [("<bos>", 1), ("<eos>", 2)]
         made.post_processor = processors.TemplateProcessing(single="<bos> $A <eos>", special_tokens=special)
     names = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
-    found = tf.PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=length, **names)
+    found = tf.PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=length, padding_side=side, **names)
     if chat:
         found.chat_template = CHAT
     return found
@@ -71,6 +72,14 @@ CHAT_SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+
+
+def glm() -> Any:
+    return tf.GlmModel(tf.GlmConfig(**CHAT_SIZES, num_hidden_layers=3)).eval()
+
+
+def llama() -> Any:
+    return tf.LlamaForCausalLM(tf.LlamaConfig(**CHAT_SIZES, num_hidden_layers=3)).eval()
 
 
 def gemma2() -> Any:
@@ -334,8 +343,9 @@ def qwen_image() -> d.QwenImagePipeline:
 
 def start_after_template(pipeline: Any) -> None:
     """A word-level tokenizer spends another number of tokens on the template: cut where the prompt starts."""
-    before = pipeline.prompt_template_encode.split("{}")[0]
-    pipeline.prompt_template_encode_start_idx = len(pipeline.tokenizer(before).input_ids)
+    template = getattr(pipeline, "prompt_template_encode", None) or pipeline.prompt_template
+    tokens = getattr(pipeline.tokenizer, "tokenizer", pipeline.tokenizer)
+    pipeline.prompt_template_encode_start_idx = len(tokens(template.split("{}")[0]).input_ids)
 
 
 @seeded
@@ -543,4 +553,190 @@ def wan(scheduler: Any = None, **options: Any) -> d.WanPipeline:
         scheduler=scheduler or flow(),
         transformer=shaken(transformer),
         **options,
+    )
+
+
+@seeded
+def ltx(timestep_conditioning: bool = False) -> d.LTXPipeline:
+    transformer = d.LTXVideoTransformer3DModel(
+        in_channels=8,
+        out_channels=8,
+        patch_size=1,
+        patch_size_t=1,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        num_layers=1,
+        caption_channels=32,
+    )
+    autoencoder = d.AutoencoderKLLTXVideo(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=8,
+        block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4,
+        layers_per_block=(1,) * 5,
+        decoder_layers_per_block=(1,) * 5,
+        spatio_temporal_scaling=(True, True, False, False),
+        decoder_spatio_temporal_scaling=(True, True, False, False),
+        decoder_inject_noise=(False,) * 5,
+        upsample_residual=(False,) * 4,
+        upsample_factor=(1,) * 4,
+        timestep_conditioning=timestep_conditioning,
+        patch_size=1,
+        patch_size_t=1,
+        encoder_causal=True,
+        decoder_causal=False,
+        scaling_factor=1.3,
+    )
+    autoencoder.latents_mean.uniform_(-0.5, 0.5)
+    autoencoder.latents_std.uniform_(0.5, 2)
+    config = {"use_dynamic_shifting": True, "base_shift": 0.95, "max_shift": 2.05, "shift_terminal": 0.1}
+    return d.LTXPipeline(
+        scheduler=flow(**config, base_image_seq_len=1024, max_image_seq_len=4096),
+        vae=autoencoder,
+        text_encoder=t5(),
+        tokenizer=tokenizer(128),
+        transformer=shaken(transformer),
+    )
+
+
+@seeded
+def cogview4() -> d.CogView4Pipeline:
+    transformer = d.CogView4Transformer2DModel(
+        patch_size=2,
+        in_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        out_channels=4,
+        text_embed_dim=16,
+        time_embed_dim=8,
+        condition_dim=4,
+        sample_size=8,
+        rope_axes_dim=(16, 16),
+    )
+    config = {"base_shift": 0.25, "max_shift": 0.75, "use_dynamic_shifting": True, "time_shift_type": "linear"}
+    return d.CogView4Pipeline(
+        transformer=shaken(transformer),
+        scheduler=d.FlowMatchEulerDiscreteScheduler(**config),
+        vae=vae(),
+        text_encoder=glm(),
+        tokenizer=tokenizer(1024, side="left"),
+    )
+
+
+@seeded
+def kandinsky5() -> d.Kandinsky5T2IPipeline:
+    transformer = d.Kandinsky5Transformer3DModel(
+        in_visual_dim=4,
+        in_text_dim=16,
+        in_text_dim2=16,
+        time_dim=16,
+        out_visual_dim=4,
+        patch_size=(1, 2, 2),
+        model_dim=32,
+        ff_dim=32,
+        num_text_blocks=1,
+        num_visual_blocks=1,
+        axes_dims=(4, 6, 6),
+    )
+    processor = tf.Qwen2VLProcessor(
+        image_processor=tf.Qwen2VLImageProcessor(patch_size=14, temporal_patch_size=2, merge_size=2),
+        tokenizer=tokenizer(2048, ends=False),
+        video_processor=tf.Qwen2VLVideoProcessor(),
+    )
+    return d.Kandinsky5T2IPipeline(
+        transformer=shaken(transformer),
+        scheduler=flow(),
+        vae=vae(blocks=4),
+        text_encoder=qwen25_vl(),
+        tokenizer=processor,
+        text_encoder_2=clip(length=77),
+        tokenizer_2=tokenizer(77),
+    )
+
+
+def two_sizes(pipeline: Any) -> None:
+    """(width, height) of the toy's images."""
+    start_after_template(pipeline)
+    pipeline.resolutions = [(48, 32), (32, 64)]
+
+
+@seeded
+def hidream() -> d.HiDreamImagePipeline:
+    transformer = d.HiDreamImageTransformer2DModel(
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        caption_channels=[32, 16],
+        text_emb_dim=32,
+        num_routed_experts=4,
+        num_activated_experts=2,
+        axes_dims_rope=(4, 2, 2),
+        max_resolution=(16, 16),
+        llama_layers=(0, 1),
+        force_inference_output=True,
+    )
+    pooled = {"kind": tf.CLIPTextModelWithProjection, "length": 218}
+    return d.HiDreamImagePipeline(
+        transformer=shaken(transformer),
+        scheduler=flow(),
+        vae=vae(),
+        text_encoder=clip(**pooled),
+        tokenizer=tokenizer(218),
+        text_encoder_2=clip(**pooled),
+        tokenizer_2=tokenizer(218),
+        text_encoder_3=t5(),
+        tokenizer_3=tokenizer(128),
+        text_encoder_4=llama(),
+        tokenizer_4=tokenizer(128),
+    )
+
+
+def smaller_area(pipeline: Any) -> None:
+    pipeline.default_sample_size = 8
+    pipeline.tokenizer_4.pad_token = pipeline.tokenizer_4.eos_token
+
+
+@seeded
+def hunyuan_image(guidance: bool = False, guider: Any = None, **config: Any) -> d.HunyuanImagePipeline:
+    transformer = d.HunyuanImageTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=1,
+        num_single_layers=1,
+        num_refiner_layers=1,
+        patch_size=(1, 1),
+        guidance_embeds=guidance,
+        text_embed_dim=16,
+        text_embed_2_dim=32,
+        rope_axes_dim=(4, 4),
+        **config,
+    )
+    autoencoder = d.AutoencoderKLHunyuanImage(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        block_out_channels=(32,) * 3,
+        layers_per_block=1,
+        spatial_compression_ratio=4,
+        sample_size=32,
+        scaling_factor=0.75,
+    )
+    return d.HunyuanImagePipeline(
+        scheduler=flow(shift=5.0),
+        vae=autoencoder,
+        text_encoder=qwen25_vl(),
+        tokenizer=tokenizer(2048, ends=False),
+        text_encoder_2=t5(),
+        tokenizer_2=tokenizer(128),
+        transformer=shaken(transformer),
+        guider=guider,
     )
