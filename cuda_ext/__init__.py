@@ -10,6 +10,7 @@ if __name__ == "cuda_ext":
     raise ImportError("this folder is the package `diffalign.cuda_ext`: write `import diffalign.cuda_ext`")
 
 from diffalign.cuda_ext.cross_attention import cross_attention
+from diffalign.cuda_ext.linear_log_prob import linear_log_prob
 from diffalign.cuda_ext.sampler_step import affine, sampler_step
 
-__all__ = ["affine", "cross_attention", "sampler_step"]
+__all__ = ["affine", "cross_attention", "linear_log_prob", "sampler_step"]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 TABLE = Path(__file__).with_name("resources.json")
-KERNELS = ("sampler_step", "cross_attention")
+KERNELS = ("sampler_step", "cross_attention", "linear_log_prob")
 ARCHITECTURES = (80, 90)
 SHARED = {80: 163 * 1024, 90: 227 * 1024}
 """Most shared memory of a block, in bytes."""

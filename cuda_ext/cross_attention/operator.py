@@ -36,7 +36,8 @@ def _implementation(q: Tensor, k: Tensor, v: Tensor) -> Any:
 
 @torch.library.custom_op("diffalign::cross_attention", mutates_args=())
 def _attention(q: Tensor, k: Tensor, v: Tensor, lens: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    found: tuple[Tensor, Tensor] = _implementation(q, k, v).forward(q, k, v, lens, scale)
+    with torch.autocast(q.device.type, enabled=False):
+        found: tuple[Tensor, Tensor] = _implementation(q, k, v).forward(q, k, v, lens, scale)
     return found
 
 
@@ -59,7 +60,8 @@ def _attention_backward(
     want_kv: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     backward = _implementation(q, k, v).backward
-    found: tuple[Tensor, Tensor, Tensor] = backward(grad, delta, lse, q, k, v, lens, scale, want_q, want_kv)
+    with torch.autocast(q.device.type, enabled=False):
+        found: tuple[Tensor, Tensor, Tensor] = backward(grad, delta, lse, q, k, v, lens, scale, want_q, want_kv)
     return found
 
 

@@ -101,6 +101,13 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
     assert out.dtype is dtype and gap(out, exact) <= torch.finfo(dtype).eps
 
 
+def test_autocast_changes_nothing() -> None:
+    q, k, v = inputs(torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = operator(q, k, v, None, 1.0)[0]
+    assert torch.equal(found, operator(q, k, v, None, 1.0)[0])
+
+
 def test_a_large_score_overflows_nothing() -> None:
     q, k, v = inputs(torch.float32)
     out, lse = operator(1e4 * q, 1e4 * k, v, None, 1.0)

@@ -8,11 +8,12 @@ import pytest
 
 from diffalign.cuda_ext import resources
 
-MULTIPLY = ("cross_attention",)
+MULTIPLY = ("cross_attention", "linear_log_prob")
+SLOW = ("cross_attention",)
 
 
 @pytest.mark.parametrize(
-    "kernel", [pytest.param(k, marks=[pytest.mark.slow] * (k in MULTIPLY)) for k in resources.KERNELS]
+    "kernel", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in resources.KERNELS]
 )
 def test_a_kernel_takes_what_the_table_says(kernel: str) -> None:
     pytest.importorskip("triton", reason="Triton is not installed")
