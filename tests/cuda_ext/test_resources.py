@@ -12,9 +12,7 @@ MULTIPLY = ("cross_attention", "linear_log_prob")
 SLOW = ("cross_attention",)
 
 
-@pytest.mark.parametrize(
-    "kernel", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in resources.KERNELS]
-)
+@pytest.mark.parametrize("kernel", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in resources.KERNELS])
 def test_a_kernel_takes_what_the_table_says(kernel: str) -> None:
     pytest.importorskip("triton", reason="Triton is not installed")
     found = resources.measured([kernel])
