@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -113,6 +114,21 @@ def test_it_stops_when_what_was_asked_is_answered(start: Start, monkeypatch: pyt
         assert asked.result().tolist() == [0.0]
     assert process.wait(20) == 0
     assert process.stdout is not None and process.stdout.read().endswith("stopped\n")
+
+
+@pytest.mark.slow
+def test_a_device_whose_process_dies_comes_back(start: Start) -> None:
+    process, url = start()
+    (device,) = [c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline())]
+    reward = rewards.get("remote:coded", url=url, retries=0)
+    device.kill()
+    image, expected = coded(7)
+    first, until = reward(image, ["p"], [{}]), time.monotonic() + 60
+    assert first.isnan().all() and reward.failures == {"not scored": 1}
+    while call(url, "GET", "/health").status != 200:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert abs(float(reward(image, ["p"], [{}])[0]) - expected) < 1e-3
 
 
 def coded(number: int) -> tuple[torch.Tensor, float]:
