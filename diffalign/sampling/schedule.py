@@ -42,6 +42,11 @@ class Schedule:
                 f"a schedule of T steps needs T+1 alphas and sigmas and T timesteps; got {tuple(self.alpha.shape)}, "
                 f"{tuple(self.sigma.shape)} and {tuple(self.timestep.shape)}"
             )
+        if not bool(self.alpha.isfinite().all() and self.sigma.isfinite().all()):
+            raise ValueError(
+                f"levels must be finite; got sigma {self.sigma.tolist()}. A shift far outside of the scheduler's range "
+                "(an image much larger than the model is made for) does this"
+            )
         falls = self.sigma.diff()
         # The last step alone may stay: DDIM's linspace spacing names the last level twice.
         if bool((falls[:-1] >= 0).any() or (falls[-1:] > 0).any()):

@@ -593,7 +593,7 @@ def ltx(timestep_conditioning: bool = False) -> d.LTXPipeline:
     autoencoder.latents_std.uniform_(0.5, 2)
     config = {"use_dynamic_shifting": True, "base_shift": 0.95, "max_shift": 2.05, "shift_terminal": 0.1}
     return d.LTXPipeline(
-        scheduler=flow(**config, base_image_seq_len=1024, max_image_seq_len=4096),
+        scheduler=flow(**config, base_image_seq_len=1024, max_image_seq_len=2**17),
         vae=autoencoder,
         text_encoder=t5(),
         tokenizer=tokenizer(128),
@@ -658,9 +658,9 @@ def kandinsky5() -> d.Kandinsky5T2IPipeline:
 
 
 def two_sizes(pipeline: Any) -> None:
-    """(width, height) of the toy's images."""
+    """(width, height) of the toy's images, and the size of a call without one."""
     start_after_template(pipeline)
-    pipeline.resolutions = [(48, 32), (32, 64)]
+    pipeline.resolutions = [(48, 32), (32, 64), (1024, 1024)]
 
 
 @seeded

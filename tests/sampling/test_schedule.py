@@ -25,6 +25,8 @@ def test_variance_preserving_identity():
 def test_refusals():
     with pytest.raises(ValueError, match="must fall"):
         flow_schedule([0.5, 1.0, 0])
+    with pytest.raises(ValueError, match="levels must be finite"):
+        flow_schedule([float("nan"), 0.5, 0])
     with pytest.raises(ValueError, match="valid: flow"):
         vp_schedule([0.1, 0.2], [1], "eps")
     with pytest.raises(ValueError, match=r"T\+1"):
