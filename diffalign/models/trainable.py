@@ -16,7 +16,7 @@ from diffalign.models.lora import has_lora, save_lora, without_lora
 
 def train_all(adapter: Adapter) -> None:
     """Make every weight of the denoiser trainable, in fp32: a bf16 weight does not move at usual learning rates."""
-    if adapter.denoiser.dtype in (torch.bfloat16, torch.float16):
+    if {adapter.denoiser.dtype, adapter.compute_dtype} & {torch.bfloat16, torch.float16}:
         adapter.cast_denoiser(torch.float32)
     adapter.denoiser.requires_grad_(True)
 

@@ -63,10 +63,13 @@ def test_full_fine_tuning_without_kl_keeps_no_copy():
         pass
 
 
-def test_full_fine_tuning_of_a_half_precision_model_trains_fp32_weights():
+@pytest.mark.parametrize("widened", [False, True])
+def test_full_fine_tuning_of_a_half_precision_model_trains_fp32_weights(widened):
     pipeline = tiny_sd3()
     pipeline.transformer.to(torch.bfloat16)
     policy = adapt(pipeline)
+    if widened:
+        policy.denoiser.float()
     train_all(policy)
     assert {p.dtype for p in trainable_parameters(policy)} == {torch.float32}
     assert policy.dtype == torch.bfloat16 and images(policy).isfinite().all()
