@@ -95,6 +95,8 @@ class BaseTrainer(ABC):
         self.rewards, self.eval_rewards = setup.rewards(reward_funcs, self.args, self.accelerator.device)
         self.setup_data()
         self.policy = setup.load_model(model, self.args, self.accelerator)
+        by_name = model is None or isinstance(model, (str, Path))
+        self.loaded_from = self.args.pretrained_model_name_or_path if by_name else None
         sources = setup.listed(reward_funcs or self.args.trained_rewards)
         self.fingerprints = fingerprints(self.policy, self.records, self.rewards, sources)
         self.args = weights.make_trainable(self.policy, self.args, peft_config)
@@ -371,11 +373,13 @@ class BaseTrainer(ABC):
 
     def _begin(self, folder: RunFolder, resume: str | None) -> None:
         """Everything that can be refused is refused before the run folder is touched."""
+        folder.recover()
         found = checkpoints.find_checkpoint(self.folder, resume) if resume else None
         saved = checkpoints.load_checkpoint(found) if found else None
         if found and saved:
             self._check_resumed(found, saved[2])
         folder.check(resume=found, overwrite=self.args.overwrite_output_dir or resume == "auto")
+        self.accelerator.wait_for_everyone()  # each process has looked before the main one moves files
         folder.claim(resume=found)
         if found and saved:
             self.restore(*saved)

@@ -20,7 +20,7 @@ from tests.trainers.small_runs import redness, small_trainer, snapshot
 
 
 def slow_redness(images: torch.Tensor, prompts: list[str], metadata: list[dict[str, Any]]) -> torch.Tensor:
-    """Redness after a while, so that a signal finds the run in the middle of a roll-out."""
+    """Redness after a while, so that a signal finds the run in the middle of a rollout."""
     time.sleep(0.3)
     return redness(images, prompts, metadata)
 

@@ -1,4 +1,4 @@
-"""Small runs: a tiny model, two prompts, a reward with spread; about a tenth of a second per roll-out."""
+"""Small runs: a tiny model, two prompts, a reward with spread; about a tenth of a second per rollout."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def disturb(trainer: BaseTrainer, amount: float = 0.05, seed: int = 7) -> None:
 
 
 def gradient(trainer: BaseTrainer, batch: Any) -> list[Tensor]:
-    """The gradient of one update over a whole roll-out, as the trainer makes it."""
+    """The gradient of one update over a whole rollout, as the trainer makes it."""
     batch = trainer.prepare(batch)
     trainer.backward(batch, as_one_update(batch))
     found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in trainer.parameters]

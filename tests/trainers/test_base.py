@@ -141,7 +141,7 @@ def test_a_fault_in_a_later_roll_out_keeps_the_checkpoint_before_it(make, folder
 
     def failing(images, prompts, metadata):
         calls.append(1)
-        if len(calls) == 3:  # one call per micro-batch, two per roll-out
+        if len(calls) == 3:  # one call per micro-batch, two per rollout
             raise RuntimeError("the judge is gone")
         return redness(images, prompts, metadata)
 
@@ -310,7 +310,7 @@ def test_ctrl_c_finishes_the_roll_out_saves_it_and_a_resume_is_the_whole_run(mak
     handler = signal.getsignal(signal.SIGINT)
     make(name="whole", rewards=interrupting(0), max_train_steps=8).train()
     with pytest.raises(KeyboardInterrupt, match="stopped at step 4; resume_from_checkpoint latest goes on"):
-        make(rewards=interrupting(3), max_train_steps=8).train()  # in the second roll-out
+        make(rewards=interrupting(3), max_train_steps=8).train()  # in the second rollout
     assert signal.getsignal(signal.SIGINT) is handler
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-4"]
     resumed = make(rewards=interrupting(0), max_train_steps=8)
@@ -330,7 +330,7 @@ def test_sigterm_does_the_same_and_exits_with_143(make, folder):
 
 def test_ctrl_c_during_an_evaluation_loses_nothing(make, folder):
     records = [{"prompt": "a photo of a green cross", "metadata": {"tag": "colors"}}]
-    reward = interrupting(3)  # two calls for the first roll-out, then the evaluation after it
+    reward = interrupting(3)  # two calls for the first rollout, then the evaluation after it
     with pytest.raises(KeyboardInterrupt, match="stopped at step 2"):
         make(rewards=reward, max_train_steps=8, eval_steps=2, eval_records=records).train()
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-2"]

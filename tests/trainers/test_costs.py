@@ -10,7 +10,7 @@ from tests.tiny_pipelines import tiny_sd
 from tests.trainers.small_runs import DDPO, RECORDS, events
 
 # Per image, with T steps of which K are trained, guidance of two forwards (g = 2) or one (g = 1):
-# roll-out g T forwards; training g K forwards and K backwards (the unconditional branch has no graph);
+# rollout g T forwards; training g K forwards and K backwards (the unconditional branch has no graph);
 # g K forwards of the reference when there is a KL term.
 CASES = {
     "flow_grpo": ({}, {"rollout": 3, "train": 2, "backward": 2}),

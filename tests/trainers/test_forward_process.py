@@ -113,7 +113,7 @@ def test_nft_samples_from_the_old_policy_and_awm_from_its_own(make):
         assert torch.equal(trainer.collect(0).rewards["redness"], plain) is kept
 
 
-def test_the_old_policy_follows_once_per_roll_out(make, folder):
+def test_the_old_policy_follows_once_per_rollout(make, folder):
     trainer = make(**NFT, old_decay=0.9, old_decay_rate=0.25, old_decay_start=1, max_train_steps=4)
     start = [p.detach().clone() for p in trainer.parameters]
     after = []

@@ -1,4 +1,4 @@
-"""The step plan of a roll-out, from the configuration."""
+"""The step plan of a rollout, from the configuration."""
 
 from __future__ import annotations
 

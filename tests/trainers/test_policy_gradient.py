@@ -19,7 +19,7 @@ ROUNDING = 2e-5
 def hand_gradient(trainer, batch, coefficient):
     """Gradient of ``sum_ik coefficient(rows, k, log_ratio)_i log N(x_{k+1}; mean, c)_i / K``, by torch's own Normal.
 
-    `coefficient(rows, k, log_ratio)` gives (B,) factors of the log-density's gradient, log_ratio against roll-out.
+    `coefficient(rows, k, log_ratio)` gives (B,) factors of the log-density's gradient, log_ratio against rollout.
     """
     for micro in batch.mine.values():
         steps = micro.trajectory.steps

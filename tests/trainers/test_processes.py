@@ -47,7 +47,7 @@ def test_a_signal_finishes_saves_and_exits_and_a_resume_is_the_whole_run(tmp_pat
     wait_for(logged(tmp_path / "stopped"), process)
     os.killpg(process.pid, number)
     out = output(process)
-    assert process.returncode in (status, -number) and f"{name}: finishing this roll-out" in out
+    assert process.returncode in (status, -number) and f"{name}: finishing this rollout" in out
     assert group_members(process.pid) == []
     (saved,) = checkpoints(tmp_path / "stopped")
     step = int(saved.split("-")[1])
@@ -190,14 +190,14 @@ def test_a_signal_to_the_whole_job_saves_and_leaves_no_process(tmp_path, number)
     wait_for(logged(tmp_path), process)
     os.killpg(process.pid, number)  # what a terminal's Ctrl-C does
     out = output(process)
-    assert process.returncode != 0 and "finishing this roll-out" in out
+    assert process.returncode != 0 and "finishing this rollout" in out
     assert group_members(process.pid) == []
     (saved,) = checkpoints(tmp_path)
     steps = [line["step"] for line in events(tmp_path)]
     assert steps == list(range(1, int(saved.split("-")[1]) + 1)) and len(steps) < 40
 
 
-def test_an_interrupt_of_one_process_stops_them_all_after_the_same_roll_out(tmp_path):
+def test_an_interrupt_of_one_process_stops_them_all_after_the_same_rollout(tmp_path):
     process = start(tmp_path / "many", torchrun(2), max_train_steps=12, rewards="interrupting")
     out = output(process)
     assert process.returncode != 0 and out.count("KeyboardInterrupt: stopped at step 2") >= 1, out[-3000:]

@@ -40,7 +40,7 @@ def test_a_recipe_says_what_it_is_and_writes_into_a_folder_of_its_own(name: str)
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("shapes-flow/")])
-def test_plans_fit_at_every_roll_out(name: str) -> None:
+def test_plans_fit_at_every_rollout(name: str) -> None:
     args = config(name)
     schedule = flow_schedule(shifted_sigmas(args.num_inference_steps, 3.0))
     if args.method != "policy_gradient":

@@ -1,4 +1,4 @@
-"""Rewards in a run: beside the roll-out or after it, combined, routed, shaped, resumed, and too many failures."""
+"""Rewards in a run: beside the rollout or after it, combined, routed, shaped, resumed, and too many failures."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_a_run_is_the_same_bit_for_bit_whether_scored_beside_the_roll_out_or_aft
     assert threads == {"reward watched", "MainThread"}
 
 
-def test_scoring_overlaps_the_roll_out(make):
+def test_scoring_overlaps_the_rollout(make):
     trainer = make(rewards=redness)
     begun, go_on = threading.Event(), threading.Event()
     rolled = []
-    original = trainer._roll_out
+    original = trainer._rollout
 
     def roll_out(*args):
         if rolled:
@@ -58,11 +58,11 @@ def test_scoring_overlaps_the_roll_out(make):
     class Slow(type(trainer.rewards["redness"])):
         def __call__(self, images, prompts, metadata):
             begun.set()
-            assert go_on.wait(20), "the roll-out goes on while images are scored"
+            assert go_on.wait(20), "the rollout goes on while images are scored"
             return super().__call__(images, prompts, metadata)
 
     trainer.rewards["redness"].__class__ = Slow
-    trainer._roll_out = roll_out
+    trainer._rollout = roll_out
     assert trainer.collect(0).rewards["redness"].isfinite().all()
 
 
@@ -74,13 +74,13 @@ def test_a_mistake_in_the_wiring_ends_the_roll_out_and_not_only_the_run(make):
         return metadata[0]["colour"]
 
     trainer = make(rewards=wrong, per_device_train_batch_size=1)
-    original = trainer._roll_out
+    original = trainer._rollout
 
     def roll_out(*args):
         rolled.append(raised.wait(20) if rolled else None)
         return original(*args)
 
-    trainer._roll_out = roll_out
+    trainer._rollout = roll_out
     with pytest.raises(KeyError, match="colour"):
         trainer.collect(0)
     assert len(rolled) < 8
@@ -168,7 +168,7 @@ def patchy(share):
 
 
 def test_too_many_failures_end_the_run_saved(make, folder):
-    failing = iter([0.0, 0.0, 0.75, 0.75])  # a call per micro-batch, two per roll-out
+    failing = iter([0.0, 0.0, 0.75, 0.75])  # a call per micro-batch, two per rollout
 
     def judge(images, prompts, metadata):
         return patchy(next(failing))(images, prompts, metadata)

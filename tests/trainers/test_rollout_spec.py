@@ -1,4 +1,4 @@
-"""Prompts, seeds and order of a roll-out: a pure function of (seed, index)."""
+"""Prompts, seeds and order of a rollout: a pure function of (seed, index)."""
 
 from __future__ import annotations
 

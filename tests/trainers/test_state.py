@@ -46,7 +46,7 @@ def test_a_run_killed_after_a_checkpoint_goes_on_from_it(make, folder):
     keys = {"max_train_steps": 8, "checkpointing_steps": 3, "lr_scheduler": "cosine"}
     whole = finished(make(name="whole", **keys))
     found = sorted(path.name for path in (folder.parent / "whole").glob("checkpoint-*"))
-    assert found == ["checkpoint-4", "checkpoint-6", "checkpoint-8"]  # the ends of the roll-outs where 3 and 6 fell
+    assert found == ["checkpoint-4", "checkpoint-6", "checkpoint-8"]  # the ends of the rollouts where 3 and 6 fell
     shutil.copytree(folder.parent / "whole", folder.parent / "killed")
     shutil.rmtree(folder.parent / "killed" / "checkpoint-8")
     with (folder.parent / "killed" / "metrics.jsonl").open("a") as file:

@@ -35,7 +35,7 @@ def restored_after(trainer: BaseTrainer) -> Iterator[dict[str, Any]]:
 
 
 def dry_run(trainer: BaseTrainer, batch: Batch) -> list[Check]:
-    """Checks of one real update on a roll-out, and of the checkpoint that would follow it."""
+    """Checks of one real update on a rollout, and of the checkpoint that would follow it."""
     with restored_after(trainer) as before:
         if trainer.ema is not None:
             trainer.ema.step(trainer.parameters)  # diffusers' first step copies; from the second on it averages

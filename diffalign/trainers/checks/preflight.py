@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diffalign.trainers.checks.check import Check
 from diffalign.trainers.checks.dry_run import dry_run
 from diffalign.trainers.checks.embeddings import embedded_once, no_encoder_left
-from diffalign.trainers.checks.saved import reload
+from diffalign.trainers.checks.saved import plain_call, reload
 from diffalign.trainers.run.weights import dropout
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def preflight(trainer: BaseTrainer, *, full: bool) -> list[Check]:
     checks = list(_cheap(trainer, batch))
     if full:
         checks += [*trainer.full_checks(batch), embedded_once(trainer), no_encoder_left(trainer.policy)]
-        checks += [*dry_run(trainer, batch), reload(trainer)]
+        checks += [*dry_run(trainer, batch), plain_call(trainer), reload(trainer)]
     trainer.policy.meter.drain()
     trainer.clock.drain()
     return checks

@@ -37,7 +37,7 @@ def save_checkpoint(
         step: optimiser step.
         weights: trainable parameters by name.
         tensors: optimiser, EMA and RNG states: nested dicts and lists of tensors and numbers.
-        state: what JSON can hold (step, roll-out number, reward histories, configuration).
+        state: what JSON can hold (step, rollout number, reward histories, configuration).
 
     Raises:
         OSError: the disk is full; checkpoints written earlier stay as they are, the temporary folder is removed.

@@ -40,13 +40,19 @@ class RunFolder:
         self.path, self.accelerator = path, accelerator
         self.claimed = self.committed = False
 
+    def recover(self) -> None:
+        """Put back a run that a start which was killed before its checks had set aside."""
+        if self.accelerator.is_main_process:
+            self._put_back()
+        self.accelerator.wait_for_everyone()
+
     def check(self, *, resume: Path | None, overwrite: bool) -> None:
         """Refuse a folder that this run may not write into; changes nothing.
 
         Raises:
             ValueError: another run is in it and overwriting was not requested, or files that no run wrote.
         """
-        if holds_run(self.path) or (self.path / ASIDE).is_dir():
+        if holds_run(self.path):
             if not self._continues(resume) and not overwrite:
                 raise ValueError(
                     f"{self.path} already holds a run: resume it (resume_from_checkpoint: latest), choose another "
@@ -64,7 +70,6 @@ class RunFolder:
     def claim(self, *, resume: Path | None) -> None:
         """Make the folder and set an old run aside, unless it is the one that goes on."""
         if self.accelerator.is_main_process:
-            self._put_back()  # a start that was killed before its checks had passed
             if holds_run(self.path) and not self._continues(resume):
                 self._set_aside()
             self.path.mkdir(parents=True, exist_ok=True)

@@ -99,6 +99,11 @@ def listed(sources: Any) -> list[Any]:
     return [sources] if isinstance(sources, str) or callable(sources) else list(sources)
 
 
+def family_options(args: RunConfig) -> dict[str, Any]:
+    """Arguments of the model's adapter that the configuration sets."""
+    return {name: getattr(args, name) for name in FAMILY_OPTIONS if getattr(args, name) is not None}
+
+
 def load_model(model: Any, args: RunConfig, accelerator: Accelerator) -> Adapter:
     """The policy that a trainer's `model` argument means: an adapter, a pipeline, or a name (default: that of args).
 
@@ -106,7 +111,7 @@ def load_model(model: Any, args: RunConfig, accelerator: Accelerator) -> Adapter
         ValueError: nothing of this name, or a pipeline without an adapter.
     """
     device = accelerator.device
-    options = {name: getattr(args, name) for name in FAMILY_OPTIONS if getattr(args, name) is not None}
+    options = family_options(args)
     if isinstance(model, Adapter):
         policy = model
     elif model is None or isinstance(model, (str, Path)):

@@ -84,7 +84,7 @@ def _from_peft(args: RunConfig, peft_config: Any) -> RunConfig:
 
 @contextmanager
 def dropout(policy: Adapter, seed: int, step: int) -> Iterator[None]:
-    """LoRA dropout is on inside, its masks a function of seed and step; roll-out and evaluation never have any."""
+    """LoRA dropout is on inside, its masks a function of seed and step; rollout and evaluation never have any."""
     named = policy.denoiser.named_modules()
     layers = [m for name, m in named if "lora_dropout" in name and isinstance(m, nn.Dropout) and m.p > 0]
     if not layers:
