@@ -44,7 +44,6 @@ def make_trainable(policy: Adapter, args: RunConfig, peft_config: Any) -> RunCon
             seed=args.seed,
         )
     else:
-        policy.denoiser.float()  # master weights: an update of 1e-5 is lost in half precision
         train_all(policy)
     if not trainable_parameters(policy):
         raise ValueError("nothing is trainable: the LoRA touches no module of this model")
