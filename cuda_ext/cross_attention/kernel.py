@@ -29,14 +29,14 @@ CONFIGS: dict[str, dict[int, tuple[int, int, int]]] = {
     "forward": dict.fromkeys(HEAD_DIMS, (128, 64, 8)),
     "query": {
         **dict.fromkeys((40, 64, 72, 80), (128, 64, 8)),
-        **dict.fromkeys((88, 128), (64, 64, 8)),
-        160: (64, 32, 8),
+        128: (64, 64, 8),
+        **dict.fromkeys((88, 160), (64, 32, 8)),
     },
     "key": {
         **dict.fromkeys((40, 64), (64, 64, 4)),
         **dict.fromkeys((72, 80), (64, 64, 8)),
-        **dict.fromkeys((88, 128), (32, 64, 8)),
-        160: (64, 16, 8),
+        128: (32, 64, 8),
+        **dict.fromkeys((88, 160), (64, 16, 8)),
     },
 }
 """(M, N, warps) of `config` by kernel and head dimension."""
