@@ -14,7 +14,6 @@ from diffalign.commands._model_options import MODEL, add_model_options, load_mod
 from diffalign.commands._options import expanded_path, number, positive
 from diffalign.commands._outputs import check_writable, write_or_rescue
 from diffalign.commands._runs import MODEL_KEYS, Run, fill_from_run, named_run
-from diffalign.commands._suite import run_suite
 from diffalign.commands._suite_options import add_suite_options, refuse_suite_options
 from diffalign.data import Record, read_prompts
 
@@ -98,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the tables, writes the JSON; everything that can be refused is refused before."""
     trained = named_run(args)
     if args.suite:
+        from diffalign.commands._suite import run_suite
+
         return run_suite(args, trained)
     refuse_suite_options(args)
     other = read_evaluation(args.against[0]) if args.against else None

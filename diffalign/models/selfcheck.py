@@ -1,4 +1,4 @@
-"""Is the policy the model that people run? A plain call of the pipeline against the roll-out, from one seed."""
+"""Is the policy the model that people run? A plain call of the pipeline against the rollout, from one seed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PipelineNoise:
 def plain_call_gap(
     policy: Adapter, prompt: str, seed: int = 0, *, steps: int = 2, guidance: float = 1.0, negative_prompt: str = ""
 ) -> Gap:
-    """Difference between a plain call of the pipeline and the roll-out with its own dynamics.
+    """Difference between a plain call of the pipeline and the rollout with its own dynamics.
 
     A scheduler whose steps no table has is compared without the settings that make it so (UniPC at order 1 without
     corrector). Nothing of policy and pipeline is changed. Runs outside of the policy's autocast.
@@ -83,7 +83,7 @@ def plain_call_gap(
         noise = _noise(policy, seed)
         ours = rollout(policy, plan, [prompt], [seed], negative_prompt=negative_prompt, noise=noise).images
     if ours is None:
-        raise RuntimeError("the roll-out returned no images")
+        raise RuntimeError("the rollout returned no images")
     difference = (ours.float() - torch.as_tensor(theirs).to(ours).float()).abs()
     return Gap(float(difference.max()), float(difference.mean()))
 

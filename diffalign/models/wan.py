@@ -12,7 +12,7 @@ from diffalign.sampling import Cond
 class WanAdapter(VideoAdapter):
     """A flow transformer with UMT5.
 
-    The shipped scheduler is UniPC, a predictor-corrector whose steps no table has: roll-outs take DPM-Solver++ 2M on
+    The shipped scheduler is UniPC, a predictor-corrector whose steps no table has: rollouts take DPM-Solver++ 2M on
     its levels. Wan 2.2 is refused: it has two transformers, or a time per token.
     """
 

@@ -1,4 +1,4 @@
-"""What a roll-out does at each step: dynamics row, record, gradient, fork, guidance, hook."""
+"""What a rollout does at each step: dynamics row, record, gradient, fork, guidance, hook."""
 
 from __future__ import annotations
 

@@ -74,11 +74,11 @@ def rollout(
 def replay(policy: Policy, trajectory: Trajectory, k: int | Tensor) -> StepOut:
     """Evaluate a recorded step with the policy's present weights, under the caller's grad mode.
 
-    Samples forked at or after step k share one prediction, here as in the roll-out.
+    Samples forked at or after step k share one prediction, here as in the rollout.
 
     Args:
         policy: the model.
-        trajectory: a roll-out; states before and after step k must have been recorded.
+        trajectory: a rollout; states before and after step k must have been recorded.
         k: step index, or (B,) long tensor with one recorded index per sample.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What happened in a roll-out, as tensors and ids."""
+"""What happened in a rollout, as tensors and ids."""
 
 from __future__ import annotations
 

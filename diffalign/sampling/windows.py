@@ -54,7 +54,7 @@ def window_position(
     """The position at an iteration.
 
     Args:
-        iteration: training iteration (roll-out), from 0.
+        iteration: training iteration (rollout), from 0.
         positions: window starts, in the order in which they are visited.
         total: T.
         every: iterations at a position, as `dwell` reads it.

@@ -17,7 +17,7 @@ from diffalign.losses.rank_pairs import ordered_pairs
 
 BATCH, GROUP, LEARNING_RATE = 16, 4, 1e-2
 HELD_OUT = 64  # prompts
-UPDATES = 3  # of one roll-out, so that ratios leave 1
+UPDATES = 3  # of one rollout, so that ratios leave 1
 
 
 class Result(NamedTuple):
@@ -91,7 +91,7 @@ def train_preference(objective: Objective, *, steps: int, seed: int) -> Result:
 
 
 def train_policy(objective: Objective, *, steps: int, seed: int) -> Result:
-    """Online, each roll-out used :data:`UPDATES` times; the figure is the :func:`mean_reward`."""
+    """Online, each rollout used :data:`UPDATES` times; the figure is the :func:`mean_reward`."""
     learner, generator = Learner(objective, seed), torch.Generator().manual_seed(seed)
     before, losses = mean_reward(learner.policy, seed), []
     while len(losses) < steps:

@@ -35,7 +35,7 @@ def target(b: Batch) -> Tensor:
 
 
 def kl_mask(b: Batch) -> Tensor:
-    """The KL to the roll-out policy is estimated at the word that was drawn."""
+    """The KL to the rollout policy is estimated at the word that was drawn."""
     return policy.kl_mask(b.x, adv(b), kl=k3(-b.x).detach(), limit=0.02)
 
 

@@ -1,4 +1,4 @@
-"""The roll-out against the plain diffusers call, and the adapter's contracts."""
+"""The rollout against the plain diffusers call, and the adapter's contracts."""
 
 from __future__ import annotations
 
