@@ -129,7 +129,8 @@ def load_model(model: Any, args: RunConfig, accelerator: Accelerator) -> Adapter
     policy.autocast = accelerator.autocast
     if args.gradient_checkpointing and not policy.checkpointing:
         raise ValueError(
-            f"gradient_checkpointing changes what the network of {type(policy.pipeline).__name__} computes: leave it out"
+            f"gradient_checkpointing changes what the network of {type(policy.pipeline).__name__} computes: leave it "
+            "out"
         )
     if args.gradient_checkpointing:
         policy.denoiser.enable_gradient_checkpointing()
