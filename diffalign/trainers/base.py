@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -25,12 +24,12 @@ from diffalign.models import (
 )
 from diffalign.rewards import Reward
 from diffalign.trainers import registry
-from diffalign.trainers.checks.check import Check
 from diffalign.trainers.checks.embeddings import embed_all
 from diffalign.trainers.checks.preflight import require
+from diffalign.trainers.method import Method
 from diffalign.trainers.run import callbacks as hooks
 from diffalign.trainers.run import checkpoints, results, setup, trackers, weights
-from diffalign.trainers.run.batch import Batch, Record, Update
+from diffalign.trainers.run.batch import Batch, Update
 from diffalign.trainers.run.callbacks import Callback, TrainOutput
 from diffalign.trainers.run.clock import Clock
 from diffalign.trainers.run.evaluations import Evaluations
@@ -47,11 +46,8 @@ from diffalign.trainers.run.watchdog import Watchdog
 RewardSource = str | Callable[..., Any] | Reward
 
 
-class BaseTrainer(ABC):
-    """Trains a policy; a method says what a batch is and what its loss is.
-
-    A method is a subclass with a `Config` of its own that implements `updates_per_batch`, `collect` and `losses`. The
-    other methods of the first section have defaults. Nothing of the loop is overridden.
+class BaseTrainer(Method):
+    """Trains a policy; the method, a subclass, says what a batch is and what its loss is (see `Method`).
 
     Args:
         model: a diffusers pipeline, an adapter, or a name, folder or hub id; default as args say.
@@ -66,8 +62,6 @@ class BaseTrainer(ABC):
     Raises:
         ValueError: anything in model, data, rewards or configuration that could not train, before any work is done.
     """
-
-    Config: ClassVar[type[RunConfig]]
 
     def __init__(
         self,
@@ -119,93 +113,6 @@ class BaseTrainer(ABC):
         self.ended = False
         embed_all(self.policy, [*self.records, *self.eval_records], self.args.negative_prompt)
         self.setup_model()
-
-    # --- a method ----------------------------------------------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def updates_per_batch(self) -> int:
-        """Optimiser steps that one batch is used for."""
-
-    @abstractmethod
-    def collect(self, index: int) -> Batch:
-        """Batch number `index`: work without a gradient; changes nothing and depends on weights and index alone."""
-
-    @abstractmethod
-    def losses(self, batch: Any, number: int, rows: Tensor) -> Iterator[Tensor]:
-        """Terms of an update from one micro-batch; each is back-propagated before the next is computed.
-
-        Args:
-            batch: the batch, after `prepare`.
-            number: of the micro-batch.
-            rows: (n,) global samples of this update, over which the terms of all micro-batches average.
-        """
-
-    def read(self, source: Sequence[Any] | str | None) -> list[Record]:
-        """Training records that the caller gave, or those of the key train_dataset; prompts, unless overridden."""
-        return setup.records(read_prompts, source, self.args.train_dataset, self.args.max_train_samples)
-
-    def setup_data(self) -> None:
-        """Checks and objects that need no model; errors here cost nothing."""
-        return None
-
-    def setup_model(self) -> None:
-        """Checks and objects that need the model."""
-        return None
-
-    def prepare(self, batch: Any) -> Any:
-        """The batch as its updates see it; memory of the method (`state.method`, weight copies) may change here."""
-        return batch
-
-    def finish(self, batch: Any) -> None:
-        """After the updates of a batch."""
-        return None
-
-    def usable(self, batch: Any, rows: Tensor) -> bool:
-        """False when an update has nothing to learn from, and is skipped."""
-        return True
-
-    def unusable_reason(self, batch: Any) -> str:
-        """Why an update was not usable, for the log."""
-        return "nothing to learn from"
-
-    def metrics(self, batch: Any, rows: Tensor) -> dict[str, Any]:
-        """Numbers of the update just made, for the log; the same on every process."""
-        return {}
-
-    def batch_metrics(self, batch: Any) -> dict[str, Any]:
-        """Numbers of the batch, for the log line of each of its updates."""
-        return {}
-
-    def progress(self, batch: Any) -> dict[str, str]:
-        """What the progress bar shows."""
-        return {}
-
-    def checks(self, batch: Any) -> Iterable[Check]:
-        """What a run has to pass on its first batch before it may train."""
-        return ()
-
-    def full_checks(self, batch: Any) -> Iterable[Check]:
-        """What `diffalign doctor` looks at beyond `checks`."""
-        return ()
-
-    @property
-    def needs_reference(self) -> bool:
-        """True when the policy before training must stay available."""
-        return False
-
-    @property
-    def counted_rewards(self) -> list[str]:
-        """Names of the rewards that the method optimises."""
-        return list(self.rewards)
-
-    def extra_state(self) -> dict[str, Any]:
-        """Tensors of the method for checkpoints, in nested dicts and lists."""
-        return {}
-
-    def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Put `extra_state` back."""
-        return None
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
