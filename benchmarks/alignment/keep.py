@@ -25,12 +25,25 @@ from benchmarks.alignment.summary import mean_row, run_row  # noqa: E402
 
 
 def add(run: Run, results: Results) -> None:
-    """Add one run to the tables and bring its method's mean up to date."""
-    seed = str(run.seed)
-    protocol = _protocol(run, results)
+    """Add one run to the tables and bring its method's mean up to date.
+
+    Raises:
+        ValueError: If other seeds of the method were measured under another protocol; nothing is changed then.
+    """
+    seed, key = str(run.seed), (run.model, run.method)
+    protocol = _protocol_name(run, results)
+    others = [row for row in results.table("summary") if (row["model"], row["method"]) == key]
+    others = [row for row in others if row["seed"] not in (seed, MEAN)]
+    differing = sorted({row["protocol"] for row in others} - {protocol})
+    if differing:
+        raise ValueError(
+            f"this run was measured under {protocol} and other seeds of {run.model}/{run.method} under {differing[0]} "
+            "(other base, rewards or settings): remove them (--remove), or keep it under another name (--method)"
+        )
+    _file_protocol(run, results, protocol)
     results.replace("scores", run.model, run.method, seed, _scores(run.after, run, protocol))
-    shared = {key: value for key, value in run.config.items() if key not in PER_RUN}
-    known = results.config(run.model, run.method)
+    shared = {name: value for name, value in run.config.items() if name not in PER_RUN}
+    known = results.config(run.model, run.method) if others else {}
     if not known:
         path = results.folder / run.model / f"{run.method}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,29 +63,34 @@ def add(run: Run, results: Results) -> None:
     }
     row = run_row(results, identity | {"trained": str(run.config["reward_funcs"][0])}, cost)
     results.replace("summary", run.model, run.method, seed, [row])
-    key = (run.model, run.method)
-    runs = [one for one in results.table("summary") if (one["model"], one["method"]) == key and one["seed"] != MEAN]
-    results.replace("summary", *key, MEAN, [mean_row(results, runs)] if len(runs) > 1 else [])
+    results.replace("summary", *key, MEAN, [mean_row(results, [*others, row])] if others else [])
 
 
-def _protocol(run: Run, results: Results) -> str:
-    """Name of the protocol of a run; its scores before training are filed if they are new."""
+def _protocol_name(run: Run, results: Results) -> str:
+    """Name of the run's protocol: the kept one whose settings and scores before training are the same, or a new one."""
     before = run.before
     scales = "-".join(before["guidance"])
     name = f"{run.model}_{before['num_inference_steps']}steps_{before['images_per_prompt']}images_guidance_{scales}"
     name = name.replace(".0", "")
-    known = {row["protocol"]: row for row in results.table("protocols")}
+    known = {row["protocol"] for row in results.table("protocols")}
     for number in range(1, len(known) + 2):
         candidate = name if number == 1 else f"{name}_{number}"
         lines = _scores(before, run, candidate, before=True)
-        if candidate not in known:
+        kept = [one for one in results.table("scores") if (one["protocol"], one["method"]) == (candidate, "")]
+        if candidate not in known or lines == kept:
             break
-        if lines == [one for one in results.table("scores") if (one["protocol"], one["method"]) == (candidate, "")]:
-            return candidate
+    return candidate
+
+
+def _file_protocol(run: Run, results: Results, name: str) -> None:
+    """File the scores before training, unless the protocol is known."""
+    before, rows = run.before, results.table("protocols")
+    if name in {row["protocol"] for row in rows}:
+        return
     best = before["guidance"][str(before["best_guidance"])]
     row = {
         "model": run.model,
-        "protocol": candidate,
+        "protocol": name,
         "suite": before["suite"],
         "prompts": _prompts(before, run, results),
         "steps": str(before["num_inference_steps"]),
@@ -83,9 +101,8 @@ def _protocol(run: Run, results: Results) -> str:
         "overall": f"{best['overall']:.6f}",
     }
     row |= {f"before/{task}": f"{value:.6f}" for task, value in best["tasks"].items()}
-    results.write("scores", results.table("scores") + lines)
-    results.write("protocols", [*known.values(), row])
-    return candidate
+    results.write("scores", results.table("scores") + _scores(before, run, name, before=True))
+    results.write("protocols", [*rows, row])
 
 
 def _prompts(before: dict[str, Any], run: Run, results: Results) -> str:

@@ -65,18 +65,15 @@ def run_row(results: Results, identity: Row, cost: Row) -> Row:
 def mean_row(results: Results, runs: list[Row]) -> Row:
     """Summary of a method: gains of its scores averaged over seeds, mean cost, largest loss since the best.
 
-    Raises:
-        ValueError: If its runs were measured under several protocols.
+    Args:
+        results: Where their scores are kept.
+        runs: Rows of its runs, all of one protocol.
     """
-    protocols = sorted({run["protocol"] for run in runs})
-    if len(protocols) > 1:
-        name = f"{runs[0]['model']}/{runs[0]['method']}"
-        raise ValueError(f"runs of {name} have several protocols ({', '.join(protocols)}): keep them under two names")
     afters = [evaluation(results, run["protocol"], run["method"], run["seed"]) for run in runs]
-    comparison = compare(evaluation(results, protocols[0]), averaged(afters))
+    comparison = compare(evaluation(results, runs[0]["protocol"]), averaged(afters))
     cost = {name: f"{statistics.mean(float(run[name]) for run in runs):.10g}" for name in COST}
     identity = {name: runs[0][name] for name in SHARED} | {"seed": MEAN}
-    lost = max(run["lost"] for run in runs)
+    lost = max(runs, key=lambda run: float(run["lost"]))["lost"]
     return identity | _gains(comparison, runs[0]["trained"]) | cost | {"lost": lost, "differences": ""}
 
 

@@ -73,8 +73,10 @@ def test_a_run_that_is_kept_again_replaces_itself(run_folder, results):
 
 def test_another_base_is_another_protocol_and_does_not_enter_the_mean(run_folder, results):
     add(read_run(run_folder("old", 0.1)), results)
-    with pytest.raises(ValueError, match="several protocols"):
+    files = {path: path.read_text() for path in results.folder.rglob("*.*")}
+    with pytest.raises(ValueError, match="other seeds of shapes-flow/awm under shapes-flow_8steps"):
         add(read_run(run_folder("new", 0.1, seed=1, base=0.3)), results)
+    assert files == {path: path.read_text() for path in results.folder.rglob("*.*")}
     add(read_run(run_folder("other", 0.1, base=0.3), "other"), results)
     first, second = (row["protocol"] for row in results.table("protocols"))
     assert second == f"{first}_2"
