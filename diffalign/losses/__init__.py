@@ -1,7 +1,7 @@
 """Objectives as pure functions of tensors, for language models and diffusion alike; see docs/losses.md.
 
-Functions of short names (``clip``, ``logistic``, ``epsilon``) are called through their module: ``losses.policy.clip``,
-``losses.preference.logistic``, ``losses.surrogates.epsilon``.
+Functions with short names (``clip``, ``logistic``, ``epsilon``) are called through their module:
+``losses.policy.clip``, ``losses.preference.logistic``, ``losses.surrogates.epsilon``.
 """
 
 from __future__ import annotations

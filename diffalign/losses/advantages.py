@@ -2,9 +2,9 @@
 
 ``group_advantage`` takes the two choices as functions. A *center* has the shape ``(rewards, mask) -> baseline`` and a
 *scale* the shape ``(rewards, mask, eps) -> divisor``, each ``(B, 1)``, ``(B, G)`` or ``()``; other settings of one are
-``functools.partial(group_std, unbiased=False)``. ``mask`` is bool, 1 where there is a usable reward.
+``functools.partial(group_std, unbiased=False)``. ``mask`` is bool, 1 where the reward is valid.
 
-A reward that is NaN (could not be scored) or infinite leaves every statistic, and its advantage is 0. Equal rewards
+A NaN (could not be scored) or infinite reward is left out of all statistics, and its advantage is 0. Equal rewards
 give advantages of exactly 0: deviations are taken from the group's smallest reward first, so no rounding error meets
 a tiny eps.
 
@@ -26,7 +26,7 @@ Scale = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def usable(rewards: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return which rewards ``(B, G)`` count, as bool: finite and not masked.
+    """Return the valid rewards ``(B, G)`` as bool: finite and not masked.
 
     Raises:
         ValueError: ``rewards`` is not ``(B, G)`` with B, G >= 1, or the mask has another shape.
@@ -63,7 +63,7 @@ def loo_center(rewards: Tensor, mask: Tensor) -> Tensor:
 
 
 def no_center(rewards: Tensor, mask: Tensor) -> Tensor:
-    """Return 0, ``(B, 1)``: rewards as they are (REINFORCE)."""
+    """Return 0, ``(B, 1)``: raw rewards (REINFORCE)."""
     return torch.zeros_like(rewards[:, :1])
 
 
@@ -81,7 +81,7 @@ def batch_std(rewards: Tensor, mask: Tensor, eps: float, *, unbiased: bool = Fal
 
 
 def no_scale(rewards: Tensor, mask: Tensor, eps: float) -> Tensor:
-    """Return 1, ``(1, 1)``: centred rewards as they are (Dr. GRPO)."""
+    """Return 1, ``(1, 1)``: centred rewards without a scale (Dr. GRPO)."""
     return torch.ones_like(rewards[:1, :1])
 
 
@@ -96,10 +96,10 @@ def group_advantage(
 ) -> Tensor:
     """Return ``(rewards - center) / scale``, clipped to ``+-clip``.
 
-    Flow-GRPO is ``scale=batch_std, eps=1e-4, clip=5``, with ``global_std: False``
-    ``scale=partial(group_std, unbiased=False), eps=1e-4``; DanceGRPO ``eps=1e-8, clip=5``; TRL's GRPO ``eps=1e-4``,
-    verl's ``eps=1e-6``; RLOO ``center=loo_center, scale=no_scale``. A per-prompt factor is erased by a group scale:
-    multiply the result instead. Computed in fp64: a spread of 1e-3 around 1e4 keeps its digits.
+    Flow-GRPO is ``scale=batch_std, eps=1e-4, clip=5``, with ``global_std: False`` ``scale=partial(group_std,
+    unbiased=False), eps=1e-4``; DanceGRPO ``eps=1e-8, clip=5``; TRL's GRPO ``eps=1e-4``, verl's ``eps=1e-6``; RLOO
+    ``center=loo_center, scale=no_scale``. A group scale cancels a per-prompt factor: multiply the result instead.
+    Computed in fp64: a spread of 1e-3 around 1e4 keeps its digits.
 
     Args:
         rewards: ``(B, G)``, detached here; NaN where a sample could not be scored.
@@ -110,7 +110,7 @@ def group_advantage(
         clip: bound of the result, None for none.
 
     Returns:
-        ``(B, G)`` fp32 (fp64 kept), without gradient; 0 for unusable rewards.
+        ``(B, G)`` fp32 (fp64 kept), without gradient; 0 for invalid rewards.
 
     Raises:
         ValueError: a shape does not fit, or ``clip`` is not positive.
@@ -124,7 +124,7 @@ def group_advantage(
 
 
 def has_spread(rewards: Tensor, *, mask: Tensor | None = None, tol: float = 0.0) -> Tensor:
-    """Return which groups have usable rewards further apart than ``tol``, ``(B,)`` bool.
+    """Return the groups whose valid rewards differ by more than ``tol``, ``(B,)`` bool.
 
     The others have zero advantage under every in-group centring: Flow-GRPO drops their samples, DanceGRPO keeps them.
     """
@@ -134,5 +134,5 @@ def has_spread(rewards: Tensor, *, mask: Tensor | None = None, tol: float = 0.0)
 
 
 def zero_variance_share(rewards: Tensor, *, mask: Tensor | None = None, tol: float = 0.0) -> Tensor:
-    """Return the share of groups that teach nothing (no :func:`has_spread`), a 0-d tensor in [0, 1]."""
+    """Return the share of groups with equal rewards, which have no gradient, a 0-d tensor in [0, 1]."""
     return 1 - as_float(has_spread(rewards, mask=mask, tol=tol)).mean()

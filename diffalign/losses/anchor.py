@@ -1,10 +1,10 @@
-"""Scores of feature vectors against learned anchors: reward bases, ideal points, a preferred context.
+"""Scores of feature vectors against learned anchors: reward bases, ideal points.
 
 All have one shape, ``(features, anchors, weights=None, ...) -> (B,) or (B, U)``:
 
 - ``features``: ``(B, D)``, e.g. CLIP or PickScore embeddings;
 - ``anchors``: ``(U, D)`` heads, directions or points;
-- ``weights``: ``(U,)`` one user, or ``(B, U)`` one per row. With weights the result is ``(B,)``; without, one score per
+- ``weights``: ``(U,)`` for one user, or ``(B, U)`` per row. With weights the result is ``(B,)``; without, one score per
   anchor, ``(B, U)``.
 
 Larger is better; everything carries a gradient. The scores go into a pair loss: winner's minus loser's.
@@ -21,7 +21,7 @@ from torch.linalg import vector_norm
 from diffalign.losses.common import as_float, check_floating, check_positive
 
 LOG_SCALE = math.log(1 / 0.07)
-"""Where CLIP, and PAL after it, starts the log of its scale."""
+"""Initial log scale of CLIP and PAL."""
 
 
 def _inputs(features: Tensor, anchors: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -86,7 +86,7 @@ def preference_pca(difference: Tensor, *, n: int) -> Tensor:
     """Return the ``n`` leading directions of winner-minus-loser features and their opposites, ``(2 n, D)`` unit rows.
 
     DRM (arXiv:2502.13131): principal components of the centred differences, each a reward head in both orientations
-    (first all ``+u``, then all ``-u``). Detached. A component's own sign is arbitrary.
+    (first all ``+u``, then all ``-u``). Detached. The sign of a component is arbitrary.
 
     Raises:
         ValueError: ``difference`` is not ``(N, D)``, or ``n`` is not in 1..min(N, D).

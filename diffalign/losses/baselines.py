@@ -1,7 +1,7 @@
 """More centres for :func:`~diffalign.losses.group_advantage`, all of its shape ``(rewards, mask, ...) -> baseline``.
 
-Rewards are ``(B, G)`` and finite, ``mask`` is bool and says which count; both come from ``group_advantage``. What a
-function needs besides is bound by ``functools.partial(given_center, baseline=values)``.
+Rewards are ``(B, G)`` and finite, ``mask`` is bool, 1 where valid; both come from ``group_advantage``. Further
+arguments are bound with ``functools.partial(given_center, baseline=values)``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ def max_center(rewards: Tensor, mask: Tensor) -> Tensor:
 
 
 def given_center(rewards: Tensor, mask: Tensor, *, baseline: Tensor) -> Tensor:
-    """Return a baseline that comes from elsewhere: a greedy sample (ReMax), a probe (POISE), reference samples.
+    """Return a given baseline: the reward of a greedy sample (ReMax), a probe (POISE) or reference samples.
 
     Args:
         rewards: ``(B, G)``.
         mask: ``(B, G)``.
-        baseline: ``(B,)``, ``(B, 1)`` or ``(B, G)``. NaN where there is none: that sample's advantage would be NaN, so
-            mask it.
+        baseline: ``(B,)``, ``(B, 1)`` or ``(B, G)``. NaN gives a NaN advantage: mask such samples.
 
     Raises:
         ValueError: the baseline does not fit the rewards.
@@ -85,7 +84,7 @@ def with_virtual(rewards: Tensor, mask: Tensor, n: int, r_max: float) -> tuple[T
 def virtual_center(rewards: Tensor, mask: Tensor, *, n: int = 1, r_max: float = 1.0) -> Tensor:
     """Return the mean with ``n`` virtual samples of the best reward ``r_max``, ``(B, 1)`` (NGRPO, arXiv:2509.18851).
 
-    A group that is wrong throughout then learns what not to do: with :func:`virtual_scale` and one virtual sample its
-    advantages are ``-1/sqrt(G + 1)``. ``n = 0`` is the plain mean.
+    A group of failures then has negative advantages: ``-1/sqrt(G + 1)`` with :func:`virtual_scale` and one virtual
+    sample. ``n = 0`` is the plain mean.
     """
     return mean_center(*with_virtual(rewards, mask, n, r_max))

@@ -1,7 +1,7 @@
 """Rewards of one trajectory stopped at several budgets: exits of a chain of thought, or of a sampler at step s.
 
-A budget is what may be spent before the answer is read: on images, sampling steps, the reward being that of the clean
-image predicted there.
+A budget is the number of tokens or sampling steps before the answer is scored; on images the reward of a budget is that
+of the clean image predicted at that step.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def _per_budget(rewards: Tensor, prob: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def budget_returns(rewards: Tensor, prob: Tensor) -> Tensor:
-    """Return ``g_s = sum_{k >= s} P_k r_k``, ``(B, G, S)``: what step s can still change (BRPO, arXiv:2505.13438).
+    """Return ``g_s = sum_{k >= s} P_k r_k``, ``(B, G, S)``: the return to go from budget s (BRPO, arXiv:2505.13438).
 
     Args:
         rewards: ``(B, G, S)``, reward if stopped at budget s.
-        prob: ``(S,)``, how often each budget is asked for.
+        prob: ``(S,)``, probability of each budget.
 
     Raises:
         ValueError: a shape does not fit, or a weight is negative.
@@ -44,8 +44,8 @@ def budget_returns(rewards: Tensor, prob: Tensor) -> Tensor:
 def budget_baseline(rewards: Tensor, prob: Tensor) -> Tensor:
     """Return ``(s/S) v1 + ((S - s)/S) v2`` for s = 0..S-1, ``(B, G, S)`` (BRPO, the form of sail-sg/AnytimeReasoner).
 
-    ``v1`` extrapolates the sample's own earlier rewards, their mean with weights ``2**k`` times the probability that
-    is left; ``v2`` is the group's mean return. Arguments and errors as in :func:`budget_returns`.
+    ``v1`` extrapolates the sample's own earlier rewards, their mean with weights ``2**k`` times the remaining
+    probability; ``v2`` is the group's mean return. Arguments and errors as in :func:`budget_returns`.
     """
     rewards, prob = _per_budget(rewards, prob)
     size = rewards.shape[2]
@@ -60,7 +60,7 @@ def budget_baseline(rewards: Tensor, prob: Tensor) -> Tensor:
 
 def decay_by_hits(correct: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Return ``2**-(n - 1)`` for the n-th correct exit of a trajectory and 0 for a wrong one, ``(B, S)`` (S-GRPO,
-    arXiv:2505.07686). A third-party code decays by the number of the exit instead.
+    arXiv:2505.07686). A third-party implementation decays by the index of the exit instead.
 
     Args:
         correct: ``(B, S)`` bool, exits in order.
@@ -73,7 +73,7 @@ def decay_by_hits(correct: Tensor, *, mask: Tensor | None = None) -> Tensor:
 
 
 def budget_anchor(budget: Tensor, *, longest: float = 4096.0) -> Tensor:
-    """Return ``4 cos(pi b / (2 L))``, like ``budget``: the reward that HBPO expects of budget b out of L."""
+    """Return ``4 cos(pi b / (2 L))``, like ``budget``: the expected reward of budget b of at most L (HBPO)."""
     check_positive(longest=longest)
     return 4 * (math.pi * as_float(budget.detach()) / (2 * longest)).cos()
 
@@ -81,7 +81,7 @@ def budget_anchor(budget: Tensor, *, longest: float = 4096.0) -> Tensor:
 def subgroup_offset(rewards: Tensor, budget: Tensor, *, longest: float = 4096.0, mask: Tensor | None = None) -> Tensor:
     """Return the mean reward of each sample's budget subgroup minus its :func:`budget_anchor`, ``(B, G)``.
 
-    HBPO (arXiv:2507.15844). The released code adds this term twice, here it stands once. 0 for unusable rewards.
+    HBPO (arXiv:2507.15844). The released code adds this term twice, this function once. 0 for invalid rewards.
 
     Args:
         rewards: ``(B, G)``.

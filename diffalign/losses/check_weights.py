@@ -1,7 +1,7 @@
 """Rewards from many yes/no checks of one prompt (objects, counts, colours, positions; unit tests of a program).
 
-``passed``: ``(..., N, U)``, U checks of N samples: bool, or 1 and 0, NaN for a check that could not be made. NaN
-leaves numerator and denominator alike. All is detached fp32 (fp64 kept).
+``passed``: ``(..., N, U)``, U checks of N samples: bool, or 1 and 0, NaN for a check that was not evaluated. NaN is
+left out of numerator and denominator. All is detached fp32 (fp64 kept).
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ def _checks(passed: Tensor) -> Tensor:
 
 
 def check_weights(passed: Tensor, *, alpha: float = 1.0, sigma: float = 0.1, delta: float = 1e-6) -> Tensor:
-    """Return a weight per check: hard checks weigh more, checks of like difficulty share (VeRPO, arXiv:2601.03525).
+    """Return a weight per check: larger for hard checks, divided among checks of similar pass rate (VeRPO,
+    arXiv:2601.03525).
 
-    With the pass rates ``rho``: ``w_j = exp(-alpha rho_j) / (N_j + delta)``, ``N_j = sum_i exp(-(rho_j - rho_i)**2 /
-    (2 sigma**2))``. So a check that stands there twice changes nothing (small sigma). ``alpha=0, sigma=inf`` weighs
-    all alike. The paper's constants are not known, these are ours [second-hand digest].
+    With the pass rates ``rho``: ``w_j = exp(-alpha rho_j) / (N_j + delta)``, ``N_j = sum_i exp(-(rho_j - rho_i)**2 / (2
+    sigma**2))``. A duplicate check changes nothing (small sigma). ``alpha=0, sigma=inf`` gives equal weights. The
+    paper's constants are unknown, the defaults are ours [second-hand].
 
     Args:
-        passed: see the module; the group of one prompt.
-        alpha: how much more a hard check weighs; 0 not at all.
-        sigma: width of "like difficulty", in pass rate.
-        delta: added to the number of like checks.
+        passed: checks of the group of one prompt, as above.
+        alpha: strength of the weighting by difficulty; 0 for none.
+        sigma: kernel width of similar difficulty, in pass rate.
+        delta: added to the number of similar checks.
 
     Returns:
-        ``(..., U)``; 0 for a check that was never made.
+        ``(..., U)``; 0 for a check without any result.
 
     Raises:
         ValueError: ``sigma`` is not positive, or ``delta`` negative, or there is no check.
@@ -59,14 +60,15 @@ def check_weights(passed: Tensor, *, alpha: float = 1.0, sigma: float = 0.1, del
 
 
 def local_reward(passed: Tensor, weights: Tensor) -> Tensor:
-    """Return ``sum_j w_j passed_ij``, ``(..., N)``. Where checks were not made, the rest is scaled up to all weights.
+    """Return ``sum_j w_j passed_ij``, ``(..., N)``. Where checks are NaN, the others are scaled up to the sum of all
+    weights.
 
     Args:
         passed: see the module.
         weights: ``(..., U)``, not negative.
 
     Returns:
-        NaN for a sample none of whose weighted checks was made.
+        NaN for a sample without any weighted result.
 
     Raises:
         ValueError: a weight is negative, or the shapes do not fit.
@@ -80,11 +82,11 @@ def local_reward(passed: Tensor, weights: Tensor) -> Tensor:
 
 
 def global_reward(passed: Tensor, turns: Tensor | None = None, *, gamma: float = 1.0) -> Tensor:
-    """Return ``1[all passed] * gamma**turns``, ``(..., N)``; NaN where it hangs on a check not made.
+    """Return ``1[all passed] * gamma**turns``, ``(..., N)``; NaN where a NaN check decides.
 
     Args:
         passed: see the module.
-        turns: ``(..., N)``, how many attempts (or denoising steps) it took; None without a discount.
+        turns: ``(..., N)``, number of attempts or denoising steps; None for no discount.
         gamma: discount per turn, in (0, 1].
 
     Raises:

@@ -1,7 +1,7 @@
-"""Checks of what a user passes in: each says what was given and what is valid, as a ValueError.
+"""Input checks; each raises a ValueError with the given value and the valid range.
 
-Names come from the keywords: ``check_positive(beta=beta)``. Numbers and tensors on the CPU are looked at; a look at a
-tensor on an accelerator would stall it in each step, so only types and shapes are checked there.
+Names come from the keywords: ``check_positive(beta=beta)``. Values are checked for numbers and CPU tensors; reading a
+tensor on an accelerator would synchronise the device in each step, so there only types and shapes are checked.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch import Tensor
 
 
 def check_floating(**tensors: Tensor) -> None:
-    """Refuse integers where log-probs are due: token ids passed for them would otherwise train on nonsense.
+    """Reject integer tensors where log-probs are expected, for example token ids.
 
     Raises:
-        ValueError: a tensor is not of a floating type; its name is said.
+        ValueError: a tensor is not of a floating type.
     """
     for name, x in tensors.items():
         if not x.is_floating_point():
@@ -24,10 +24,10 @@ def check_floating(**tensors: Tensor) -> None:
 
 
 def check_same_shape(**tensors: Tensor) -> None:
-    """Refuse tensors of different shapes, which would broadcast instead of failing.
+    """Reject tensors of different shapes, which would broadcast silently.
 
     Raises:
-        ValueError: the shapes differ; all are said.
+        ValueError: the shapes differ.
     """
     shapes = {name: tuple(x.shape) for name, x in tensors.items()}
     if len(set(shapes.values())) > 1:
@@ -35,8 +35,8 @@ def check_same_shape(**tensors: Tensor) -> None:
 
 
 def readable(value: float | Tensor) -> bool:
-    """Whether the checks below look at the value: a number, or a tensor on the CPU. On an accelerator a look would
-    stall the device in each step.
+    """Whether the checks below read the value: a number, or a tensor on the CPU. Reading a tensor on an accelerator
+    would synchronise the device in each step.
     """
     return not isinstance(value, Tensor) or value.device.type == "cpu"
 
@@ -49,10 +49,10 @@ def _all_in(value: float | Tensor, low: float, high: float, *, open_low: bool, o
 
 
 def check_positive(**values: float | Tensor) -> None:
-    """Refuse a number, or a readable tensor, that is not positive and finite everywhere.
+    """Reject a number, or a readable tensor, that is not positive and finite everywhere.
 
     Raises:
-        ValueError: a value is not; its name is said.
+        ValueError: a value is not positive and finite.
     """
     for name, value in values.items():
         if readable(value) and not _all_in(value, 0.0, math.inf, open_low=True, open_high=True):
@@ -60,10 +60,10 @@ def check_positive(**values: float | Tensor) -> None:
 
 
 def check_not_negative(**values: float | Tensor) -> None:
-    """Refuse a number, or a readable tensor, that is negative, infinite or NaN anywhere.
+    """Reject a number, or a readable tensor, that is negative, infinite or NaN anywhere.
 
     Raises:
-        ValueError: a value is; its name is said.
+        ValueError: a value is negative or not finite.
     """
     for name, value in values.items():
         if readable(value) and not _all_in(value, 0.0, math.inf, open_low=False, open_high=True):
@@ -71,10 +71,10 @@ def check_not_negative(**values: float | Tensor) -> None:
 
 
 def check_probability(*, open_ends: bool = False, **values: float | Tensor) -> None:
-    """Refuse a number, or a readable tensor, outside [0, 1]; outside (0, 1) with ``open_ends``.
+    """Reject a number, or a readable tensor, outside [0, 1]; outside (0, 1) with ``open_ends``.
 
     Raises:
-        ValueError: a value is outside; its name is said.
+        ValueError: a value is outside.
     """
     for name, value in values.items():
         if readable(value) and not _all_in(value, 0.0, 1.0, open_low=open_ends, open_high=open_ends):
@@ -82,7 +82,7 @@ def check_probability(*, open_ends: bool = False, **values: float | Tensor) -> N
 
 
 def check_any_valid(mask: Tensor | None) -> None:
-    """Refuse a readable mask without a single valid entry: nothing is left to learn from.
+    """Reject a readable mask without a valid entry.
 
     Raises:
         ValueError: every entry is masked, or there is none.
@@ -92,10 +92,10 @@ def check_any_valid(mask: Tensor | None) -> None:
 
 
 def check_groups(**tensors: Tensor) -> None:
-    """Refuse tensors that are not all of one shape ``(B, G)`` with at least one sample.
+    """Reject tensors that are not all of one shape ``(B, G)`` with at least one sample.
 
     Raises:
-        ValueError: shapes differ or do not fit; all are said.
+        ValueError: shapes differ or do not fit.
     """
     check_same_shape(**tensors)
     for name, x in tensors.items():

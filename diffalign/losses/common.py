@@ -1,6 +1,6 @@
 """Conventions shared by every objective: precision, masks, reductions and running moments.
 
-Objectives return one value per item; a trainer chooses how to reduce. Masked entries are *replaced* by zero rather than
+Objectives return one value per item; the trainer reduces. Masked entries are *replaced* by zero rather than
 multiplied by it, because ``0 * inf`` and ``0 * nan`` would leak padding into the loss and its gradient.
 """
 
@@ -146,7 +146,7 @@ class Moments(NamedTuple):
 
 
 def empty_moments() -> Moments:
-    """Return the moments of no value at all."""
+    """Return the moments before the first value."""
     zero = torch.zeros((), dtype=torch.float64)
     return Moments(zero, zero.clone(), zero.clone())
 
@@ -154,7 +154,7 @@ def empty_moments() -> Moments:
 def update_moments(state: Moments, x: Tensor, mask: Tensor | None = None) -> Moments:
     """Return ``state`` after the valid, finite entries of ``x`` (any shape); exact, whatever the chunks (Chan's rule).
 
-    Non-finite entries are left out: a reward that could not be scored says nothing about the mean.
+    Non-finite entries are left out: a failed reward does not change the mean.
     """
     valid = scored(x, mask)
     x = keep(x.detach().double(), valid)

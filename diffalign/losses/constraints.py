@@ -1,13 +1,13 @@
-"""Penalties that keep a value on the right side of a bound, and multipliers that find their own size.
+"""Penalties for constraints on a value, and adaptive weights by Lagrange multipliers.
 
-Penalties are to be minimised, ``(value, bound, ...) -> like value``, unreduced fp32 (fp64 kept). Their gradient flows
-to ``value`` alone, bounds are detached. So the value must be a differentiable tensor: released code of two methods
-(SAFE, EPO) builds the penalty from plain numbers, which trains nothing.
+Penalties are minimised, ``(value, bound, ...) -> like value``, unreduced fp32 (fp64 kept). The gradient flows to
+``value`` only, bounds are detached. ``value`` must be differentiable: the released code of SAFE and EPO builds the
+penalty from plain numbers, which has no gradient.
 
-A multiplier is an unconstrained parameter ``xi (K,)`` with a *squash*, ``xi -> mu``: :func:`torch.sigmoid` keeps a
-reward above its threshold (mu in (0, 1)), :func:`torch.tanh` keeps it at the threshold (mu in (-1, 1), and may turn
-against a reward that is too high), :func:`identity` leaves it as it is. :func:`lagrangian` is minimised over ``xi``
-alone, :func:`lagrangian_weights` mixes the advantages of the policy.
+A multiplier is an unconstrained parameter ``xi (K,)`` with a *squash*, ``xi -> mu``: :func:`torch.sigmoid` for a lower
+bound on a reward (mu in (0, 1)), :func:`torch.tanh` for equality (mu in (-1, 1), negative for a reward above the
+threshold), :func:`identity` for mu = xi. :func:`lagrangian` is minimised over ``xi`` only, :func:`lagrangian_weights`
+are the weights of the advantages.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _fixed(bound: float | Tensor, value: Tensor) -> Tensor:
 
 
 def squared_hinge(value: Tensor, bound: float | Tensor, *, coef: float = 1.0) -> Tensor:
-    """Return ``coef / 2 * relu(value - bound)**2``: nothing below the bound, gradient ``coef (value - bound)`` above
+    """Return ``coef / 2 * relu(value - bound)**2``: 0 below the bound, gradient ``coef (value - bound)`` above
     (DRPO's KL constraint).
 
     Raises:
@@ -60,7 +60,7 @@ def log_barrier(value: Tensor, floor: float | Tensor, *, t: float = 20.0, least:
     """Return ``-log(max(value - floor, least)) / t``, gradient ``-1 / (t (value - floor))`` above the floor (C-MORL,
     arXiv:2410.02236, its code; t about 20 [unsure]).
 
-    From ``floor + least`` downwards it is constant and pulls nowhere: start above the floor.
+    Below ``floor + least`` it is constant, without gradient: start above the floor.
 
     Raises:
         ValueError: ``t`` or ``least`` is not positive, or the floor does not fit.
@@ -76,16 +76,15 @@ def identity(multiplier: Tensor) -> Tensor:
 
 
 def lagrangian(multiplier: Tensor, value: Tensor, bound: float | Tensor, *, squash: Squash = torch.sigmoid) -> Tensor:
-    """Return ``squash(xi) * (value - bound)`` with gradient to ``xi`` alone (arXiv:2310.04373, its code).
+    """Return ``squash(xi) * (value - bound)`` with gradient to ``xi`` only (arXiv:2310.04373, its code).
 
-    Minimised over ``xi`` it lowers the weight of a reward that exceeds its threshold, raises that of one that falls
-    short, and rests at the threshold.
+    Minimised over ``xi`` it lowers the weight of a reward above its threshold and raises that of a reward below it.
 
     Args:
         multiplier: ``xi``, ``(K,)``.
         value: ``(K,)``, mean return of each reward.
         bound: thresholds, a number or ``(K,)``.
-        squash: see the module.
+        squash: ``xi -> mu``, as above.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -96,8 +95,8 @@ def lagrangian(multiplier: Tensor, value: Tensor, bound: float | Tensor, *, squa
 
 
 def lagrangian_weights(multiplier: Tensor, *, squash: Squash = torch.sigmoid) -> Tensor:
-    """Return the weights ``[K - sum mu, mu_1 ... mu_K]``, ``(K + 1,)``, detached: of the KL's advantage, and of each
-    reward's, every one normalised on its own. With ``xi -> -inf`` and the sigmoid only the KL is left.
+    """Return the weights ``[K - sum mu, mu_1 ... mu_K]``, ``(K + 1,)``, detached: of the advantage of the KL and of
+    each reward's advantage, each normalised separately. ``xi -> -inf`` under the sigmoid leaves the KL alone.
 
     Raises:
         ValueError: ``multiplier`` is not ``(K,)``.

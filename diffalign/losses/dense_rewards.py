@@ -1,10 +1,10 @@
-"""Rewards per token or denoising step, ``(B, T)``: four terms to be added. What follows is GAE, or a sum over steps.
+"""Rewards per token or denoising step, ``(B, T)``: four terms that are added, then passed to GAE or summed over steps.
 
 ``r_t = -kl log_ratio_t + clamp(coef step_t) + gamma Phi_(t+1) - Phi_t + 1[t = last] clamp(terminal)``
 
-All have one shape, ``(values, mask, *, ...) -> (B, T)``, fp32 (fp64 kept), detached: a reward carries no gradient. In
-particular the KL of a reward acts through the advantage only. ``mask (B, T)`` is 1 where there is a step; other steps
-get 0, whatever stands there. NaN in a valid step stays NaN.
+All have one shape, ``(values, mask, *, ...) -> (B, T)``, fp32 (fp64 kept), detached: a reward has no gradient, and the
+KL in a reward acts through the advantage only. ``mask (B, T)`` is 1 where there is a step; other steps become 0 for any
+value there. NaN in a valid step stays NaN.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _steps(mask: Tensor) -> Tensor:
 
 
 def terminal_reward(terminal: Tensor, mask: Tensor, *, clip: float = torch.inf) -> Tensor:
-    """Put ``terminal`` ``(B,)``, held in ``[-clip, clip]``, at the last valid step of each row.
+    """Return ``terminal`` ``(B,)``, clamped to ``[-clip, clip]``, at the last valid step of each row and 0 elsewhere.
 
     Raises:
         ValueError: a shape does not fit, or ``clip`` is not positive.
@@ -42,13 +42,13 @@ def terminal_reward(terminal: Tensor, mask: Tensor, *, clip: float = torch.inf) 
 
 
 def step_reward(step: Tensor, mask: Tensor, *, coef: float = 1.0, clip: float = torch.inf) -> Tensor:
-    """Return ``coef * step`` held in ``[-clip, clip]``, clipped *after* scaling (RTO, its code).
+    """Return ``coef * step`` clamped to ``[-clip, clip]``, clipped *after* scaling (RTO, its code).
 
     Args:
         step: ``(B, T)``: the log-ratio of a DPO-trained model against its reference (RTO), a critic's spans (DRLC,
             Text2Grad), a reward per step.
-        mask: see the module.
-        coef: its sum over steps is ``coef`` times the implicit reward of the whole, if nothing is clipped.
+        mask: ``(B, T)``, 1 where there is a step.
+        coef: scale; unclipped, the sum over steps is ``coef`` times the implicit reward of the sample.
         clip: bound of each step.
 
     Raises:
@@ -61,22 +61,22 @@ def kl_reward(log_ratio: Tensor, mask: Tensor, *, coef: float) -> Tensor:
     """Return ``-coef * log_ratio`` ``(B, T)``, whose mean on the policy's own samples is ``-coef * KL(policy || ref)``.
 
     Raises:
-        ValueError: ``coef`` is negative (it would pay for drifting away), or a shape does not fit.
+        ValueError: ``coef`` is negative, or a shape does not fit.
     """
     check_not_negative(coef=coef)
     return -coef * keep(log_ratio.detach(), _steps(mask))
 
 
 def potential_reward(potential: Tensor, mask: Tensor, *, gamma: float = 1.0) -> Tensor:
-    """Return ``gamma * Phi_(t+1) - Phi_t``, which leaves the optimal policy what it was.
+    """Return ``gamma * Phi_(t+1) - Phi_t``, potential-based shaping, which does not change the optimal policy.
 
-    The discounted sum over a row of T steps is ``gamma**T Phi_T - Phi_0``: it depends on the ends alone. With
-    ``gamma = 1`` and ``Phi_T = 0`` samples of one start keep their order. On images ``Phi(x_t)`` is the reward of the
-    preview ``x0_hat`` at step t.
+    The discounted sum over a row of T steps is ``gamma**T Phi_T - Phi_0``: it depends on the end points only. With
+    ``gamma = 1`` and ``Phi_T = 0`` samples with the same start keep their order. On images ``Phi(x_t)`` is the reward
+    of the preview ``x0_hat`` at step t.
 
     Args:
-        potential: ``(B, T + 1)``, of the state before each step, and after the last.
-        mask: see the module; the valid steps of a row come first.
+        potential: ``(B, T + 1)``, of the states before each step and after the last.
+        mask: ``(B, T)``, 1 where there is a step; the valid steps of a row come first.
         gamma: discount, in (0, 1].
 
     Raises:

@@ -1,15 +1,15 @@
-"""What diffusion adds to the objectives: the Gaussian step as an action.
+"""Log-ratios and KL terms of Gaussian denoising steps.
 
-A denoising step draws ``x' ~ N(mean, c**2)`` with ``c = std`` one number per sample. Latents are ``(B, ...)`` with
-any number of further axes, ``std`` and ``dt`` a float or ``(B,)``. A deterministic step (``std = 0``) has no density:
-its log-ratio and KL are 0 and have no gradient, so that a mask can still remove it. The log-prob itself comes from the
-sampler (:mod:`diffalign.sampling`); here are its differences.
+A denoising step draws ``x' ~ N(mean, c**2)`` with ``c = std`` one number per sample. Latents are ``(B, ...)`` with any
+number of further axes, ``std`` and ``dt`` a float or ``(B,)``. A deterministic step (``std = 0``) has no density: its
+log-ratio and KL are 0 without a gradient, so that a mask can still remove it. The log-prob itself is computed by the
+sampler (:mod:`diffalign.sampling`), log-ratios here.
 
 ``reduce`` is a function, :func:`latent_mean` or :func:`latent_sum`. The mean is the field's convention (DDPO,
 Flow-GRPO, DanceGRPO), the sum the true density; they differ by the factor D, the number of elements: 1e-4 on a mean
-is 6.55 on the sum at 65 536 elements, so clip ranges and coefficients go with the convention.
+is 6.55 on the sum at 65 536 elements, so clip ranges and coefficients depend on the convention.
 
-Gradients flow to ``mean`` (``value``) alone: samples, old and reference predictions, ``std`` and ``dt`` are detached.
+Gradients flow to ``mean`` (``value``) only: samples, old and reference predictions, ``std`` and ``dt`` are detached.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def _per_sample(value: float | Tensor, like: Tensor, name: str) -> Tensor:
 
 
 def _noise(std: float | Tensor, like: Tensor) -> Tensor:
-    """Shape ``std`` like :func:`_per_sample`; 0 becomes infinite, since a division by 0 would outlive every mask as
-    NaN.
+    """Shape ``std`` like :func:`_per_sample`; 0 becomes infinite, since the NaN of a division by 0 would pass every
+    mask.
     """
     std = _per_sample(std, like, "std")
     return torch.where(std == 0, torch.inf, std)
@@ -63,8 +63,7 @@ def _latents(**tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def log_prob_difference(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
-    """Return ``log_prob - old_log_prob`` (old detached): the plain log-ratio of stored log-probs. Same shape in and
-    out.
+    """Return ``log_prob - old_log_prob`` (old detached): the plain log-ratio of stored log-probs, in their shape.
 
     Raises:
         ValueError: the shapes differ.
@@ -79,15 +78,15 @@ def plain_log_ratio(
 ) -> Tensor:
     """Return ``log N(x'; mean, c**2) - log N(x'; mean_old, c**2)`` as ``(e d - d**2 / 2) / c**2``, reduced, ``(B,)``.
 
-    ``e = x' - mean_old`` and ``d = mean - mean_old``. No large terms cancel, so it is exactly 0 at ``mean =
-    mean_old`` and keeps its digits near it, which the difference of two log-probs does not. Its expectation at
-    roll-out noise is ``-d**2 / (2 c**2)`` < 0: the ratio drifts below 1.
+    ``e = x' - mean_old`` and ``d = mean - mean_old``. No large terms cancel, so it is exactly 0 at ``mean = mean_old``
+    and keeps its digits near it, which the difference of two log-probs does not. Its expectation under rollout noise is
+    ``-d**2 / (2 c**2)`` < 0: the ratio drifts below 1.
 
     Args:
-        next_x: ``(B, ...)`` the stored sample, as it is stored: rounding it afterwards moves the mean by up to 7e-4
-            at c = .05.
-        mean: ``(B, ...)`` mean of the step, carries the gradient.
-        mean_old: ``(B, ...)`` that of the policy at roll-out, or of the reference.
+        next_x: ``(B, ...)`` the stored sample, not rounded after sampling: that moves the mean by up to 7e-4 at c =
+            .05.
+        mean: ``(B, ...)`` mean of the step, with gradient.
+        mean_old: ``(B, ...)`` that of the policy at rollout, or of the reference.
         std: standard deviation c of both, a float or ``(B,)``.
         reduce: :func:`latent_mean` or :func:`latent_sum`.
 
@@ -127,7 +126,7 @@ def guard_log_ratio(
 ) -> Tensor:
     """Return GRPO-Guard's log-ratio, ``e d / c`` reduced = mean of (noise x shift) (arXiv:2510.22319), ``(B,)``.
 
-    It is ``c * plain + d**2 / (2 c)``: the drift of the plain one is removed (expectation 0 at roll-out noise, so the
+    It is ``c * plain + d**2 / (2 c)``: the drift of the plain one is removed (expectation 0 under rollout noise, so the
     clip is two-sided again) and the steps share one scale. Arguments as in :func:`plain_log_ratio`.
     """
     next_x, mean, mean_old = _latents(next_x=next_x, mean=mean, mean_old=mean_old)
@@ -146,17 +145,17 @@ def path_log_ratio(
 ) -> Tensor:
     """Return PolicyFlow's log-ratio, ``log N(a - y; d, c**2) - log N(a - y; 0, c_old**2)``, ``(B,)``.
 
-    A flow policy maps noise z to its end y and acts with ``a = y + n``; no step of the way is stored. The change of the
-    end is taken as that of the velocity, ``d = v - v_old``, at one point ``(1 - s) z + s y`` of the straight path
-    (s = 0 noise). Experimental: shown on control, not on images.
+    A flow policy maps noise z to its end point y and acts with ``a = y + n``; no intermediate step is stored. The shift
+    of the end point is approximated by that of the velocity, ``d = v - v_old``, at one point ``(1 - s) z + s y`` of the
+    straight path (s = 0 noise). Experimental: published for control, not for images.
 
     Args:
-        action: ``(B, ...)`` what was done.
-        end_old: ``(B, ...)`` where the old policy's flow ended.
-        value: ``(B, ...)`` velocity of the policy on the path, data minus noise; carries the gradient.
+        action: ``(B, ...)`` the stored action a.
+        end_old: ``(B, ...)`` end point y of the old policy's flow.
+        value: ``(B, ...)`` velocity of the policy on the path, data minus noise; with gradient.
         value_old: ``(B, ...)`` that of the old policy.
         std: standard deviation c of the action noise, a float or ``(B,)``.
-        std_old: that at sampling; None: the same.
+        std_old: that at sampling; None for the same.
         reduce: :func:`latent_mean` or :func:`latent_sum`.
     """
     action, end_old, value, value_old = _latents(action=action, end_old=end_old, value=value, value_old=value_old)
@@ -169,10 +168,9 @@ def path_log_ratio(
 
 
 def gaussian_kl(mean: Tensor, mean_ref: Tensor, std: float | Tensor, *, reduce: Reduce) -> Tensor:
-    """Return the exact KL of two steps with one variance, ``(mean - mean_ref)**2 / (2 c**2)``, ``(B,)``; the same
-    both ways.
+    """Return the exact KL of two steps with one variance, ``(mean - mean_ref)**2 / (2 c**2)``, ``(B,)``; symmetric.
 
-    ``reduce`` has no default: the sum is the KL in nats, the mean its share per element; the coefficient goes with it.
+    ``reduce`` has no default: the sum is the KL in nats, the mean the KL per element; the coefficient depends on it.
     """
     mean, mean_ref = _latents(mean=mean, mean_ref=mean_ref)
     return reduce(((mean - mean_ref) / _noise(std, mean)) ** 2 / 2)

@@ -1,6 +1,6 @@
-"""Discriminative objective of a group: good samples against the log-sum-exp of the bad ones (DRPO, DisCO).
+"""Discriminative objective of a group: positive samples against the log-sum-exp of the negatives (DRPO, DisCO).
 
-No advantage is formed, so a good sample is never pushed down because its group is better still.
+No advantage is formed, so the log-prob of a positive sample never decreases because its group is better.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def positive_weights(quality: Tensor, positive: Tensor, *, lam: float = 0.1, mas
     """Return ``softmax(quality / lam)`` over the positives of each group, ``(B, G)``, detached; 0 elsewhere.
 
     Args:
-        quality: ``(B, G)``, a second reward among good samples (1 - length / longest in DRPO).
+        quality: ``(B, G)``, a second reward among the positives (1 - length / longest in DRPO).
         positive: ``(B, G)`` bool.
-        lam: temperature; ``inf`` would be uniform, DisCO.
+        lam: temperature; ``inf`` is uniform, DisCO.
         mask: ``(B, G)``, 1 where there is a sample.
 
     Raises:
@@ -47,16 +47,17 @@ def discriminative(
     weight: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Return ``-sum_{i good} w_i (u_i - tau logsumexp_{j bad}(u_j / tau))``, ``(B,)``.
+    """Return ``-sum_{i pos} w_i (u_i - tau logsumexp_{j neg}(u_j / tau))``, ``(B,)``.
 
-    The gradient is negative on every good sample, positive on every bad one, and sums to 0. A group all good or all bad
-    gives 0 but still counts: divide by the number of all prompts (:func:`~diffalign.losses.masked_const`).
+    The gradient is negative on every positive, positive on every negative, and sums to 0. A group of positives or of
+    negatives only has the loss 0 but still counts: divide by the number of all prompts
+    (:func:`~diffalign.losses.masked_const`).
 
     Args:
         scores: ``(B, G)``, mean log-prob of each sample, or a surrogate log-ratio; with gradient.
-        positive: ``(B, G)`` bool, which samples are good.
-        tau: temperature of the bad ones.
-        weight: ``(B, G)``, not negative, detached, renormalised over the good ones; None is uniform (DisCO).
+        positive: ``(B, G)`` bool, the positives.
+        tau: temperature over the negatives.
+        weight: ``(B, G)``, not negative, detached, renormalised over the positives; None is uniform (DisCO).
         mask: ``(B, G)``, 1 where there is a sample.
 
     Raises:
@@ -76,7 +77,7 @@ def discriminative(
 
 
 def _shares(u: Tensor, good: Tensor, weight: Tensor | None) -> Tensor:
-    """Weights over the good samples of each group, summing to 1 where there is one."""
+    """Weights over the positives of each group, summing to 1 where there is one."""
     weight = torch.ones_like(u) if weight is None else weight.detach()
     check_same_shape(scores=u, weight=weight)
     share = keep(weight, good)

@@ -1,11 +1,11 @@
-"""Distillation of a teacher's distribution into a student, position by position.
+"""Distillation of a teacher's distribution into a student, per position.
 
 All but ``mse`` have one shape, ``(student (..., V), teacher (..., V), *, mask (...)) -> (...)``: logits or log-probs
-over V outcomes, teacher detached, masked positions come back as 0 with no gradient. An outcome of logit ``-inf`` has
+over V outcomes, teacher detached, masked positions 0 without a gradient. An outcome of logit ``-inf`` has
 probability 0.
 
-For Gaussian steps of one variance all kinds are the same number times ``|mean_s - mean_t|**2``, so ``mse`` on
-predictions stands for each of them [derived].
+For Gaussian steps of one variance all of them equal ``|mean_s - mean_t|**2`` up to one factor, so ``mse`` on
+predictions replaces each [derived].
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def forward(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Return ``KL(teacher || student)``: covers every mode of the teacher; the gradient is that of cross-entropy.
+    """Return ``KL(teacher || student)``: mode-covering; the gradient is that of cross-entropy.
 
     Raises:
         ValueError: shapes differ, or a type is integer.
@@ -51,7 +51,7 @@ def forward(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> 
 
 
 def reverse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Return ``KL(student || teacher)``: seeks a mode of the teacher. On the student's own samples its sampled form is
+    """Return ``KL(student || teacher)``: mode-seeking. On the student's own samples its sampled form is
     ``policy.reinforce`` with the advantage ``log p_teacher - log p_student``.
 
     Raises:
@@ -74,8 +74,8 @@ def cross_entropy(student: Tensor, teacher: Tensor, *, mask: Tensor | None = Non
 def jsd(student: Tensor, teacher: Tensor, *, beta: float = 0.5, mask: Tensor | None = None) -> Tensor:
     """Return ``beta KL(t || m) + (1 - beta) KL(s || m)`` with the mixture ``m = (1 - beta) s + beta t`` (GKD).
 
-    ``beta`` 0 is :func:`forward` and 1 is :func:`reverse`. These are set, not limits: towards 0 and 1 the formula
-    itself goes to 0, and only over ``beta`` (over ``1 - beta``) to those two.
+    ``beta`` 0 is :func:`forward` and 1 is :func:`reverse`. These ends are special cases: towards 0 and 1 the formula
+    itself goes to 0, and only divided by ``beta`` (by ``1 - beta``) to the two KLs.
 
     Raises:
         ValueError: shapes differ, a type is integer, or ``beta`` is outside [0, 1].

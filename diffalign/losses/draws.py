@@ -1,11 +1,11 @@
-"""What compared samples share when they are noised, and how surrogates of several draws are averaged.
+"""Noise of compared samples, and averages over several draws.
 
-Samples that are compared share one t. Noise is a choice, two functions of one shape ``(like, generator) -> noise``:
+Compared samples share one t. Two choices of noise, of one shape ``(like, generator) -> noise``:
 :func:`shared_noise` (Diffusion-DPO, Flow-DPO: a paired comparison) and :func:`own_noise` (RankDPO, DSO, RPO, MagicID).
 
-Averaging is one too, both ``(loss, *deltas) -> like one draw``, with draws on the first axis, ``(N, ...)``:
-:func:`average_inside` averages the log-ratios, :func:`average_outside` the losses. Inside is what a more exact
-log-ratio would give; with a convex link it is never larger than outside (Jensen), and the two agree for a linear one.
+Two choices of averaging, ``(loss, *deltas) -> like one draw``, with draws on the first axis, ``(N, ...)``:
+:func:`average_inside` averages the log-ratios, :func:`average_outside` the losses. Inside estimates the log-ratio more
+exactly; with a convex link it is never larger than outside (Jensen), and both agree for a linear one.
 """
 
 from __future__ import annotations

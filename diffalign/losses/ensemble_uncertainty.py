@@ -1,8 +1,8 @@
-"""What an ensemble does not know, one value per sample, never negative: to be subtracted from a reward, or added.
+"""Ensemble uncertainty per sample, never negative: subtracted from a reward (pessimism) or added (exploration).
 
-Those of the comparison in offline model-based RL (arXiv:2110.04135) have one shape, ``(means (K, ...), stds (K, ...))
--> (...)``: member k says that the reward is normal with ``means[k]`` and ``stds[k] > 0``. All members must be finite.
-Which measure, which coefficient and how many members is one joint choice there: tune them together.
+The measures compared for offline model-based RL (arXiv:2110.04135) have one shape, ``(means (K, ...), stds (K, ...)) ->
+(...)``: member k predicts a normal reward with ``means[k]`` and ``stds[k] > 0``. All members must be finite. Tune
+measure, coefficient and number of members together (same paper).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def _normals(means: Tensor, stds: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def max_aleatoric(means: Tensor, stds: Tensor) -> Tensor:
-    """Return ``max_k std_k``: the largest noise that a member states."""
+    """Return ``max_k std_k``: the largest predicted noise."""
     return _normals(means, stds)[1].amax(0)
 
 
 def max_pairwise(means: Tensor, stds: Tensor) -> Tensor:
-    """Return ``max_jk |mean_j - mean_k|``: the widest disagreement."""
+    """Return ``max_jk |mean_j - mean_k|``: the largest disagreement."""
     means, _ = _normals(means, stds)
     return means.amax(0) - means.amin(0)
 
@@ -70,8 +70,8 @@ def leave_one_out_kl(means: Tensor, stds: Tensor, *, member: int = 0) -> Tensor:
 def information_gain(rewards: Tensor, *, noise: float = 1e-6) -> Tensor:
     """Return ``log(1 + variance / noise)`` of the members ``(K, ...)`` (MaxInfoRL, arXiv:2412.12098, its code).
 
-    What a look at the sample would teach the ensemble, if an observation has the variance ``noise``. Unbiased variance;
-    NaN members are left out.
+    Information gained by observing the sample with observation variance ``noise``. Unbiased variance; NaN members are
+    left out.
 
     Raises:
         ValueError: ``noise`` is not positive.
@@ -81,11 +81,11 @@ def information_gain(rewards: Tensor, *, noise: float = 1e-6) -> Tensor:
 
 
 def elliptical(features: Tensor, seen: Tensor, *, ridge: float = 1.0) -> Tensor:
-    """Return ``sqrt(phi' (ridge I + sum seen seen')^-1 phi)``: how far a sample lies from the data of a linear reward.
+    """Return ``sqrt(phi' (ridge I + sum seen seen')^-1 phi)``: distance of a sample from the data of a linear reward.
 
     Args:
-        features: ``(B, D)``, ``phi`` of the samples; keeps its gradient.
-        seen: ``(N, D)``, those of the data that the reward was fitted to (differences, if fitted to pairs); detached.
+        features: ``(B, D)``, features ``phi`` of the samples; with gradient.
+        seen: ``(N, D)``, features of the training data of the reward (differences, if fitted to pairs); detached.
         ridge: prior precision.
 
     Raises:

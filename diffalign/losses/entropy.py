@@ -1,7 +1,7 @@
 """Advantages reshaped by the policy's entropy at each step (EMPG, and HAPO of heterogeneous tokens).
 
-The entropy of a sampler with a fixed sigma is the same at every sample: all of this is then a weight per timestep. It
-means more with a learned variance, or with the disagreement of an ensemble as entropy.
+The entropy of a sampler with a fixed sigma is the same at every sample: these are then weights per timestep. Use them
+with a learned variance, or with an ensemble's disagreement as entropy.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def unit_entropy(entropy: Tensor, *, mask: Tensor | None = None) -> Tensor:
 
 def confidence_gain(entropy: Tensor, *, k: float = 1.0, mask: Tensor | None = None) -> Tensor:
     """Return ``exp(-k Hn) / mean exp(-k Hn)``, ``(B, T)``: the factor of a step's advantage, 1 on average (EMPG,
-    arXiv:2509.09265). Confident steps count more. 0 at masked steps.
+    arXiv:2509.09265). Confident steps weigh more. 0 at masked steps.
     """
     check_not_negative(k=k)
     valid = _valid(entropy, mask)
@@ -48,8 +48,8 @@ def confidence_gain(entropy: Tensor, *, k: float = 1.0, mask: Tensor | None = No
 
 
 def clarity_bonus(entropy: Tensor, *, k: float = 1.0, mask: Tensor | None = None) -> Tensor:
-    """Return ``exp(-k Hn)`` of the *next* valid step, ``(B, T)``: steps that lead to a confident one are better. 0 at
-    the last valid step and at masked ones (EMPG).
+    """Return ``exp(-k Hn)`` of the *next* valid step, ``(B, T)``: a bonus for steps before a confident one. 0 at the
+    last valid step and at masked ones (EMPG).
     """
     check_not_negative(k=k)
     valid = _valid(entropy, mask)
@@ -62,14 +62,14 @@ def clarity_bonus(entropy: Tensor, *, k: float = 1.0, mask: Tensor | None = None
 
 
 def entropy_level(entropy: Tensor, *, quantile: float = 0.8, mask: Tensor | None = None, floor: float = 1e-8) -> Tensor:
-    """Return log-entropy around its quantile, each side scaled to reach +-1, ``(B, T)`` in [-1, 1], detached (HAPO).
+    """Return log-entropy minus its quantile, each side scaled to reach +-1, ``(B, T)`` in [-1, 1], detached (HAPO).
 
-    The released code divides the lower side by its negative minimum, so that no level is ever below 0; here it is
-    divided by the size of that minimum.
+    The released code divides the lower side by its negative minimum, so that no level is below 0; this function divides
+    by its absolute value.
 
     Args:
         entropy: ``(B, T)``, >= 0.
-        quantile: level that becomes 0 (.8; the nearest value, no interpolation).
+        quantile: quantile that maps to 0 (.8; the nearest value, no interpolation).
         mask: ``(B, T)``.
         floor: smallest entropy, before the logarithm.
     """
@@ -95,12 +95,12 @@ def redistribute(
 ) -> Tensor:
     """Return ``A (1 + strength h)`` where it applies and A elsewhere, ``(B, T)``, detached (HAPO).
 
-    It applies to tokens of high entropy (h > 0) whose ratio has left ``(1 - eps_low / 2, 1 + eps_high / 2)``, and to
-    those of low entropy whose ratio is still inside.
+    It applies to tokens of high entropy (h > 0) with a ratio outside ``(1 - eps_low / 2, 1 + eps_high / 2)``, and to
+    those of low entropy with a ratio inside.
 
     Args:
         adv: ``(B,)``, ``(B, 1)`` or ``(B, T)``.
-        log_ratio: ``(B, T)``, to the policy at roll-out.
+        log_ratio: ``(B, T)``, to the policy at rollout.
         level: ``(B, T)``, h, from :func:`entropy_level`.
         eps_low: clip range below.
         eps_high: clip range above.
@@ -120,7 +120,7 @@ def adaptive_range(
     """Return clip ranges per token, lower and upper, each like ``level``, for :func:`diffalign.losses.policy.clip`.
 
     Low entropy widens the lower side to ``eps_low (1 - strength h)``, high entropy the upper one to ``eps_high (1 +
-    strength h)``; none ever shrinks (HAPO).
+    strength h)``; neither side shrinks (HAPO).
     """
     check_not_negative(eps_low=eps_low, eps_high=eps_high, strength=strength)
     level = as_float(level.detach())

@@ -1,4 +1,4 @@
-"""How much a label would teach: confidence intervals of Borda scores, and information of a linear model. All detached.
+"""Information of a label: confidence intervals of Borda scores, and information gain of a linear model. All detached.
 
 Values ``(N,)`` go into :func:`~diffalign.losses.pair_selection.largest`.
 """
@@ -24,11 +24,11 @@ class Gap(NamedTuple):
 
 
 def ucb_gap(score: Tensor, std: Tensor, *, u: float = 2.0) -> Gap:
-    """Return how unsure the best Borda score of each prompt is (AE-Borda, arXiv:2312.00267).
+    """Return the uncertainty of the best Borda score of each prompt (AE-Borda, arXiv:2312.00267).
 
     The upper bound of ``P(a beats c)`` is ``sigmoid((s_a + u d_a) - (s_c - u d_c))``, the lower swaps the signs of u;
     a Borda score is the mean over the other candidates c. The gap is the largest upper minus the largest lower score:
-    0 without doubt, and never negative.
+    never negative, and 0 without uncertainty.
 
     Args:
         score: ``(B, A)`` mean of ``beta * log-ratio`` over dropout passes, A >= 2 candidates.
@@ -63,8 +63,8 @@ def start_gram(dim: int, *, ridge: float = 1.0) -> Tensor:
 
 
 def elliptical(difference: Tensor, gram: Tensor) -> Tensor:
-    """Return ``d' gram^-1 d``, ``(N,)``: what a pair of features with difference ``d`` would still teach a linear model
-    (REGIME, Dueling RL). Never grows when pairs are added to ``gram``.
+    """Return ``d' gram^-1 d``, ``(N,)``: the remaining information of a pair of features with difference ``d`` for a
+    linear model (REGIME, Dueling RL). It does not increase when pairs are added to ``gram``.
 
     Args:
         difference: ``(N, D)``, first minus second.
@@ -80,7 +80,7 @@ def elliptical(difference: Tensor, gram: Tensor) -> Tensor:
 
 
 def cover(difference: Tensor, *, n: int, gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Pick ``n`` pairs one after the other, each time the most informative one left, and update the information.
+    """Select ``n`` pairs greedily by information, and update the gram matrix.
 
     Args:
         difference: ``(N, D)``.

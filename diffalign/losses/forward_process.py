@@ -1,12 +1,12 @@
-"""Objectives without likelihoods: the network is regressed on re-noised samples of its own, signed by their reward.
+"""Likelihood-free objectives: the network is regressed on its own re-noised samples, weighted by reward.
 
 A clean latent x0 is noised, ``x_t = (1 - t) x0 + t noise``, and the velocity there is compared with ``noise - x0``.
-Latents are ``(B, ...)``, t and rewards ``(B,)``; all losses come back ``(B,)``, unreduced fp32 (fp64 kept). Only
-``value`` carries a gradient.
+Latents are ``(B, ...)``, t and rewards ``(B,)``; all losses are ``(B,)``, unreduced fp32 (fp64 kept). Only ``value``
+has a gradient.
 
-:func:`nft` pulls an implicit good velocity towards the sample and an implicit bad one away from it; at the old policy
-its gradient is AWM's up to a positive factor. :func:`matching_error` and a function of the *matching* kind make AWM's
-stand-in for a log-prob, ``(error, t) -> (B,)``, whose ratio the objectives of :mod:`diffalign.losses.policy` take.
+:func:`nft` moves an implicit positive velocity towards the sample and an implicit negative one away from it; at the old
+policy its gradient is AWM's up to a positive factor. :func:`matching_error` and a *matching* function, ``(error, t) ->
+(B,)``, form AWM's surrogate of a log-prob, whose ratio the objectives of :mod:`diffalign.losses.policy` take.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ def nft(
 ) -> Tensor:
     """Return DiffusionNFT's loss (arXiv:2509.16117, the released form), ``(B,)``.
 
-    ``(r l+ + (1 - r) l-) / beta``, l the self-normalised squared error of the x0 that the velocities
-    ``v+ = v_old + beta (v - v_old)`` and ``v- = v_old - beta (v - v_old)`` point to. Its unweighted optimum is
-    ``v_old + (2 / beta) p+ (v+* - v_old)``; at ``v = v_old`` the gradient does not depend on beta. Released code
-    multiplies by the clip of the advantages (5).
+    ``(r l+ + (1 - r) l-) / beta``, l the self-normalised squared error of x0 under the velocities ``v+ = v_old + beta
+    (v - v_old)`` and ``v- = v_old - beta (v - v_old)``. Its unweighted optimum is ``v_old + (2 / beta) p+ (v+* -
+    v_old)``; at ``v = v_old`` the gradient does not depend on beta. Released code multiplies by the clip of the
+    advantages (5).
 
     Args:
-        value: ``(B, ...)`` the policy's velocity at x_t, carries the gradient.
-        value_old: ``(B, ...)`` that of the policy that sampled.
+        value: ``(B, ...)`` the policy's velocity at x_t, with gradient.
+        value_old: ``(B, ...)`` that of the sampling policy.
         x0: ``(B, ...)`` the sample.
-        noise: ``(B, ...)`` what it was noised with.
+        noise: ``(B, ...)`` the noise in x_t.
         t: ``(B,)`` in (0, 1].
         label: ``(B,)`` in [0, 1], from :func:`optimality`.
         beta: guidance strength, 1 for GenEval, .1 for OCR and several rewards.
@@ -111,7 +111,7 @@ def squared_matching(error: Tensor, t: Tensor) -> Tensor:
 
 
 def huber_matching(error: Tensor, t: Tensor) -> Tensor:
-    """Return ``-t (sqrt(error + 1e-10) - 1e-5)``, which does not grow with the square of the error."""
+    """Return ``-t (sqrt(error + 1e-10) - 1e-5)``, the root of the error, robust to outliers."""
     root = (as_float(error) + HUBER_FLOOR).sqrt() - HUBER_FLOOR**0.5
     return -_per_sample(t, error, "t") * root
 

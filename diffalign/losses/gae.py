@@ -1,4 +1,4 @@
-"""Generalised advantage estimation: per-step advantages from per-step values."""
+"""Generalised advantage estimation."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def gae(
     """Return ``A_t = delta_t + gamma lam A_{t+1}`` with ``delta_t = r_t + gamma V_{t+1} - V_t``.
 
     ``lam = 1`` is the Monte-Carlo return minus the value, ``lam = 0`` the one-step error. Masked steps, at the end or
-    in between, are passed over as if they were not there.
+    in between, are skipped.
 
     Args:
         rewards: ``(B, T)``, detached.
         values: ``(B, T)``, value before each step, detached.
-        mask: ``(B, T)``, 1 where the step counts.
+        mask: ``(B, T)``, 1 where the step is valid.
         gamma: discount in [0, 1].
         lam: in [0, 1].
-        bootstrap: ``(B,)``, value after the last step that counts. None: 0, for rows that have ended. For truncated
-            rows :func:`last_value` (T-PPO's EGAE) or a critic's.
+        bootstrap: ``(B,)``, value after the last valid step. None: 0, for finished rows. For truncated rows
+            :func:`last_value` (T-PPO's EGAE) or a critic's value.
 
     Raises:
         ValueError: a shape does not fit, or a setting is outside [0, 1].

@@ -1,6 +1,6 @@
-"""Which groups are worth training on.
+"""Filters of groups: dynamic sampling.
 
-All have one shape, ``(rewards (B, G), *, ..., mask (B, G)) -> (B,)`` bool, True where the group stays. NaN, infinite
+All have one shape, ``(rewards (B, G), *, ..., mask (B, G)) -> (B,)`` bool, True where the group is kept. NaN, infinite
 and masked rewards are left out; a group without any is dropped. Equal rewards have a variance of exactly 0.
 """
 
@@ -13,7 +13,7 @@ from diffalign.losses.common import check_not_negative, check_probability, keep
 
 
 def _moments(rewards: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and population std ``(B,)`` of what can be used, and which groups have any."""
+    """Mean and population std ``(B,)`` of the valid rewards, and which groups have one."""
     valid = usable(rewards, mask)
     rewards = keep(rewards, valid)
     std = group_std(rewards, valid, 0.0, unbiased=False)
@@ -50,7 +50,7 @@ def pass_rate(passed: Tensor, *, low: float = 0.0, high: float = 1.0, mask: Tens
 def not_saturated(
     rewards: Tensor, *, mean_above: float = 0.9, std_below: float = 0.05, mask: Tensor | None = None
 ) -> Tensor:
-    """Drop groups that are good *and* uniform, mean > 0.9 and population std < 0.05 (UniWorld-V2, the filter of the
+    """Drop groups of high *and* uniform reward, mean > 0.9 and population std < 0.05 (UniWorld-V2, the filter of the
     paper).
 
     Raises:
@@ -64,7 +64,7 @@ def not_saturated(
 def unsolved_and_varied(
     rewards: Tensor, *, mean_above: float = 0.9, std_below: float = 0.05, mask: Tensor | None = None
 ) -> Tensor:
-    """Drop groups that are good *or* uniform: the training mask of UniWorld-V2's code, stricter than its filter.
+    """Drop groups of high *or* uniform reward: the training mask of UniWorld-V2's code, stricter than its filter.
 
     Raises:
         ValueError: ``std_below`` is negative, or a shape does not fit.
@@ -75,6 +75,6 @@ def unsolved_and_varied(
 
 
 def hopeful(rewards: Tensor, *, at_least: float, mask: Tensor | None = None) -> Tensor:
-    """Keep groups whose best reward reaches ``at_least`` (R3: drop prompts whose best sample is still hopeless)."""
+    """Keep groups whose best reward is at least ``at_least`` (R3)."""
     valid = usable(rewards, mask)
     return (valid & (rewards >= at_least)).any(1)

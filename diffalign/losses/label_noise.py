@@ -1,9 +1,9 @@
 """Uncertain and noisy preference labels.
 
 ``p`` is the probability that the first item of a pair is the better one: a number, ``(B,)`` or the shape of the margin,
-always detached. :func:`soft_label` weighs a link of :mod:`diffalign.losses.preference` at both ends;
-:func:`symmetric_noise` and :func:`robust_noise` map p, and are inverse to each other; :func:`noise_mixture` puts the
-noise into the likelihood instead.
+always detached. :func:`soft_label` weights both signs of a link of :mod:`diffalign.losses.preference`;
+:func:`symmetric_noise` and :func:`robust_noise` map p and are inverses of each other; :func:`noise_mixture` models the
+noise in the likelihood.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def soft_label(link: Callable[[Tensor], Tensor], z: Tensor, label: float | Tenso
     ``(2 p - 1) target``. Labels outside [0, 1], as :func:`robust_noise` makes them, are allowed.
 
     Args:
-        link: a function of :mod:`diffalign.losses.preference`; ``functools.partial`` sets its knobs.
-        z: the margin, ``(B,)`` or ``(B, T)``. The reverse term sees the same z, margin and loser scale included.
+        link: a function of :mod:`diffalign.losses.preference`; set its options with ``functools.partial``.
+        z: the margin, ``(B,)`` or ``(B, T)``. The reverse term has the same z, with margin and loser scale.
         label: p, a number, ``(B,)`` or the shape of ``z``; detached.
     """
     z = as_float(z)
@@ -44,7 +44,8 @@ def _noise_input(label: Label, flip: float) -> Label:
 
 
 def symmetric_noise(label: Label, *, flip: float) -> Label:
-    """Return ``p (1 - 2 flip) + flip``: the label that noise of rate ``flip`` leaves (conservative DPO, smoothing).
+    """Return ``p (1 - 2 flip) + flip``: the expected label under flips of rate ``flip`` (conservative DPO, label
+    smoothing).
 
     Raises:
         ValueError: the label is outside [0, 1], or flip outside [0, 0.5).
@@ -53,10 +54,10 @@ def symmetric_noise(label: Label, *, flip: float) -> Label:
 
 
 def robust_noise(label: Label, *, flip: float) -> Label:
-    """Return ``(p - flip) / (1 - 2 flip)``, the inverse of :func:`symmetric_noise`: the loss under it is, over flips of
-    rate ``flip``, the clean loss on average (rDPO).
+    """Return ``(p - flip) / (1 - 2 flip)``, the inverse of :func:`symmetric_noise`: its expected loss under flips of
+    rate ``flip`` is the clean loss (rDPO).
 
-    The label leaves [0, 1], so the logistic loss is unbounded below (flip 0.2: -16.7 at z = 50): log z, stop early.
+    Labels outside [0, 1] make the logistic loss unbounded below (flip 0.2: -16.7 at z = 50): log z, stop early.
 
     Raises:
         ValueError: the label is outside [0, 1], or flip outside [0, 0.5).
@@ -65,9 +66,9 @@ def robust_noise(label: Label, *, flip: float) -> Label:
 
 
 def noise_mixture(z: Tensor, *, flip: float) -> Tensor:
-    """Return ``-log((1 - flip) sigmoid(z) + flip / 2)``: a share ``flip`` of answers is a coin toss (Ibarz et al.).
+    """Return ``-log((1 - flip) sigmoid(z) + flip / 2)``: a share ``flip`` of the labels is random (Ibarz et al.).
 
-    Bounded by ``-log(flip / 2)``, so that no mislabelled pair pulls without limit.
+    Bounded by ``-log(flip / 2)``, which bounds the influence of a mislabelled pair.
 
     Raises:
         ValueError: flip is outside [0, 1).

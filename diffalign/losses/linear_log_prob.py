@@ -1,10 +1,9 @@
 """Log-probs of tokens from hidden states, without the matrix of logits.
 
-With a vocabulary of 131,072 the logits of 4,096 tokens take 2 GiB in fp32, and their softmax and its gradient as much
-each; all that an objective needs are 4,096 numbers. :func:`linear_log_prob` computes them tile by tile, some columns of
-the vocabulary at a time with a running log-sum-exp, and computes each tile again in the backward pass, where it is at
-once multiplied into the gradients. The gradient of the weight is so summed over all tokens in fp32 before it is rounded
-to the weight's type.
+With a vocabulary of 131,072 the logits of 4,096 tokens take 2 GiB in fp32, and the softmax and its gradient as much
+each; an objective needs only 4,096 numbers. :func:`linear_log_prob` computes them tile by tile over the vocabulary with
+a running log-sum-exp, and recomputes each tile in the backward pass. The gradient of the weight is summed over all
+tokens in fp32 before it is rounded to the weight's type.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def _tiles(hidden: Tensor, weight: Tensor, memory: int) -> tuple[list[slice], li
 
 
 class _Layer(NamedTuple):
-    """The last layer of a language model, of which any rows and columns can be asked."""
+    """The output layer of a language model; computes any rows and columns of its logits."""
 
     hidden: Tensor
     weight: Tensor
@@ -48,7 +47,7 @@ class _Layer(NamedTuple):
         return z.div_(self.temperature)
 
     def columns(self, c: slice) -> Tensor:
-        """Weights of some words, ``(columns, H)``."""
+        """Rows of the weight for some tokens, ``(columns, H)``."""
         return self.weight[c].to(self.hidden.dtype)
 
     def place(self, r: slice, c: slice) -> tuple[Tensor, Tensor]:
@@ -80,7 +79,7 @@ def _forward(layer: _Layer, memory: int) -> tuple[Tensor, Tensor]:
 
 
 def _backward(layer: _Layer, memory: int, total: Tensor, grad: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
-    """Gradients of hidden, weight and bias, each None if not wanted."""
+    """Gradients of hidden, weight and bias, each None if not needed."""
     hidden = torch.zeros_like(layer.hidden, dtype=total.dtype) if wanted[0] else None
     weight = torch.empty_like(layer.weight) if wanted[1] else None
     bias = torch.empty_like(layer.bias) if wanted[2] and layer.bias is not None else None
@@ -146,20 +145,20 @@ def linear_log_prob(
     ignore_index: int = -100,
     memory: int = 128 * 2**20,
 ) -> Tensor:
-    """Return ``log softmax((hidden weight^T + bias) / temperature)`` at the labels, never the whole of it.
+    """Return ``log softmax((hidden weight^T + bias) / temperature)`` at the labels, without the full matrix of logits.
 
-    Values and gradients are those of the plain form, at its cost in products times 4/3. Matrix products are taken in
-    the type of ``hidden``, everything else in fp32 (fp64 kept), also under autocast. Ignored positions take no part:
-    what stands there, NaN too, reaches neither value nor gradient. Not twice differentiable.
+    Values and gradients equal those of the plain form, at 4/3 of its matrix products. Matrix products are taken in the
+    type of ``hidden``, everything else in fp32 (fp64 kept), also under autocast. Ignored positions, NaN included, do
+    not affect values or gradients. Not twice differentiable.
 
     Args:
-        hidden: ``(B, T, H)``, ``(N, H)`` or any ``(..., H)``; position t has seen the tokens before ``labels[t]``: a
-            causal model's states are shifted by one against its tokens.
+        hidden: ``(B, T, H)``, ``(N, H)`` or any ``(..., H)``; position t predicts ``labels[t]``: shift a causal model's
+            states by one against its tokens.
         weight: ``(V, H)``, the output embedding; if it is frozen, its gradient is not computed.
         labels: ``(...)`` token ids in [0, V), or ``ignore_index``.
         bias: ``(V,)`` or None.
         temperature: > 0, the sampling temperature.
-        ignore_index: label of the positions to leave out.
+        ignore_index: label of ignored positions.
         memory: bytes for a tile of logits and its temporaries.
 
     Returns:

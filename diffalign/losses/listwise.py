@@ -1,8 +1,8 @@
 """Listwise losses: ``scores (B, G)`` of G samples of each of B prompts to one value per group, ``(B,)``.
 
-``scores`` carry the gradient: ``beta * log_ratio``, or log-probs where a method has no reference. A target
-distribution, :func:`target_kl`; or one softmax per place of the ranking, :func:`plackett_luce`. Losses of every
-ordered pair are in :mod:`diffalign.losses.rank_pairs`.
+``scores`` carry the gradient: ``beta * log_ratio``, or log-probs where a method has no reference. Either a target
+distribution, :func:`target_kl`, or one softmax per rank, :func:`plackett_luce`. Losses of all ordered pairs are in
+:mod:`diffalign.losses.rank_pairs`.
 
 ``mask (B, G)`` is 1 where valid; groups of one and groups without a valid sample have the loss 0 and no gradient.
 Denoising errors are not comparable between images: on diffusion models scores are log-ratios, at one t per group.
@@ -27,14 +27,14 @@ from diffalign.losses.common import (
 
 
 def _valid(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Which entries count, as bool of the shape of ``x``."""
+    """Valid entries, as bool of the shape of ``x``."""
     check_any_valid(mask)
     valid = check_mask(x, mask)
     return torch.ones_like(x, dtype=torch.bool) if valid is None else valid
 
 
 def _filled(x: Tensor, valid: Tensor) -> Tensor:
-    """``x`` with a value so low where not valid that it has no part in any softmax, and no gradient."""
+    """``x`` with a very low value where not valid: softmax weight 0, no gradient."""
     return torch.where(valid, x, torch.full_like(x, torch.finfo(x.dtype).min))
 
 
@@ -50,7 +50,7 @@ def _check_distribution(target: Tensor, valid: Tensor) -> None:
 def target_kl(scores: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Return ``KL(target || softmax(scores))``, ``(B,)`` in nats, fp32 (fp64 kept).
 
-    Its gradient is ``softmax(scores) - target``: a baseline comes with it. One-hot target: the first stage of
+    Its gradient is ``softmax(scores) - target``, which includes a baseline. One-hot target: the first stage of
     Plackett-Luce. BRAIn (arXiv:2402.02479): target = softmax(ref + r / gamma - q), scores = log-prob - q.
 
     Args:

@@ -1,4 +1,4 @@
-"""Log-ratios of a policy against its references: the input of every preference, regression and implicit-reward loss.
+"""Log-ratios of a policy against its references: inputs of preference, regression and implicit-reward losses.
 
 Three functions of one shape, ``(logp, refs=(), *, coef, mask, weight, discount)``, for
 ``r_t = m_t w_t discount**t (logp_t - sum_j c_j ref_jt)``:
@@ -8,10 +8,9 @@ Three functions of one shape, ``(logp, refs=(), *, coef, mask, weight, discount)
 - :func:`mean_log_ratio`: ``sum_t r_t / sum_t m_t``, ``(B,)`` (SimPO, AlphaPO, PRO, TRPA; TRL's IPO). Not divided by
   the weights.
 
-A denoising step stands where a token stands. One value per item, ``logp (B,)`` (a surrogate at one sampled timestep,
-or an already summed log-prob), has nothing to reduce: all three then return the same. ``refs=()`` is the
-reference-free form. The sum carries beta 0.01 to 0.5, a mean over latent elements thousands:
-``beta_sum = beta_mean / (C H W)``.
+A denoising step takes the place of a token. One value per item, ``logp (B,)`` (a surrogate at one sampled timestep, or
+a summed log-prob), is not reduced: all three then agree. ``refs=()`` is the reference-free form. Typical beta: 0.01 to
+0.5 on a sum, thousands on a mean over latent elements: ``beta_sum = beta_mean / (C H W)``.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def token_log_ratio(
         logp: ``(B, T)`` log-probs of the policy in nats, or ``(B,)``; the only input with a gradient.
         refs: reference log-probs of the same shape, one tensor or several; ``()`` for none.
         coef: one coefficient for each reference, renormalised to sum 1 (INPO ``(tau / eta, 1 - tau / eta)``; MNPO's
-            code does not renormalise, and without a history its reference has less than full weight). Default: equal.
+            code does not renormalise). Default: equal.
         mask: shape of ``logp``, 1 where valid.
         weight: shape of ``logp``, detached (TGDPO, T-REG, span masks).
         discount: in (0, 1]; step t counts ``discount**t``, t from 0 (CPL).
@@ -126,6 +125,6 @@ def log_ratio(values: Tensor, mask: Tensor | None) -> Tensor:
 def mean_log_ratio(values: Tensor, mask: Tensor | None) -> Tensor:
     """Return the summed log-ratio over the number of valid entries, ``(B,)``; a row without a valid entry is 0.
 
-    Arguments as in :func:`token_log_ratio`. A constant per prompt no longer cancels between answers of other lengths.
+    Arguments as in :func:`token_log_ratio`. A constant per prompt does not cancel between answers of different length.
     """
     return row_mean(values, mask)

@@ -12,7 +12,7 @@ def coupled_log_prob(full: Tensor, subset: Tensor, rest: Tensor, chosen: Tensor,
     """Return the log-prob of each token from three masks, ``(B, L)`` (coupled-GRPO; the form of ml-diffucoder's code).
 
     ``(full + subset / ratio)`` over 2 on the chosen tokens, ``(full + rest / (1 - ratio))`` over 2 on the others. It is
-    not normalised: where log-probs do not depend on the mask its mean over masks is 1.5 times the log-prob.
+    not normalised: if log-probs do not depend on the mask, its mean over masks is 1.5 times the log-prob.
 
     Args:
         full: ``(B, L)`` log-probs with every token masked.

@@ -1,4 +1,4 @@
-"""What a run should log about its ratios and its pairs. Everything here is detached."""
+"""Metrics of ratios and pairs to log. All detached."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def policy_metrics(
     clip rarely fires; ``clip_frac_high`` far below ``clip_frac_low`` is the symptom.
 
     Args:
-        log_ratio: ``(B,)`` or ``(B, T)``, log-prob now minus log-prob at roll-out.
+        log_ratio: ``(B,)`` or ``(B, T)``, log-prob of the policy minus log-prob at rollout.
         adv: ``(B,)``, ``(B, 1)`` or ``(B, T)``.
         mask: shape of ``log_ratio``, 1 where valid. With nothing valid every value is 0.
         eps_low: lower clip range.
@@ -57,12 +57,12 @@ def preference_metrics(
     Keys: ``accuracy`` (share of pairs with ``h = score_w - score_l > 0``, ties counting half), ``score_w_mean``,
     ``score_l_mean``, ``gap_mean`` (of h), ``z_mean`` (of ``z = beta h - margin``) and ``prob_mean`` (of sigmoid(z)).
 
-    The first accuracy of a run says nothing: policy and reference are equal, so it is 1/2 here, as in diffusers'
-    script, and 0 in codes that leave ties out. Watch both means: both denoising errors can rise while the gap grows.
+    At the first step policy and reference are equal: accuracy is 1/2 here and in diffusers' script, 0 where ties do not
+    count. Log both means: both denoising errors can rise while the gap grows.
 
     Args:
-        score_w: ``(B,)`` or ``(B, T)``, scores of the preferred items.
-        score_l: same shape, scores of the others.
+        score_w: ``(B,)`` or ``(B, T)``, scores of the winners.
+        score_l: same shape, scores of the losers.
         beta: as in the loss.
         margin: as in the loss.
         mask: same shape, 1 where valid. With nothing valid every value is 0.

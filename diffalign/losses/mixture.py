@@ -1,4 +1,4 @@
-"""Preferences of several minds: mixtures of Bradley-Terry heads, and which head speaks for a user.
+"""Mixture of Bradley-Terry heads for heterogeneous preferences, and the weights of the heads for one user.
 
 ``delta (B, K)`` is winner minus loser under each of K heads, or in each of K contexts.
 """
@@ -24,12 +24,12 @@ def _joint(delta: Tensor, prior_logits: Tensor) -> Tensor:
 
 
 def mixture_preference(delta: Tensor, prior_logits: Tensor) -> Tensor:
-    """Return ``-log sum_k pi_k sigmoid(delta_k)``, ``(B,)``: any one head may explain the choice.
+    """Return ``-log sum_k pi_k sigmoid(delta_k)``, ``(B,)``: the negative log-likelihood of the mixture.
 
     Args:
         delta: ``(B, K)``.
-        prior_logits: ``(B, K)`` of a router, or ``(K,)``; ``pi`` is their softmax, so log-probabilities pass as they
-            are. Both inputs carry a gradient: the router learns by this loss.
+        prior_logits: ``(B, K)`` of a router, or ``(K,)``; ``pi`` is their softmax, so log-probabilities are valid too.
+            Both inputs have a gradient: the loss trains the router.
 
     Raises:
         ValueError: a shape or type does not fit.
@@ -38,7 +38,7 @@ def mixture_preference(delta: Tensor, prior_logits: Tensor) -> Tensor:
 
 
 def responsibilities(delta: Tensor, prior_logits: Tensor) -> Tensor:
-    """Return how far each head explains each choice, ``(B, K)``, rows sum to 1, detached (the E-step)."""
+    """Return the posterior of the heads for each choice, ``(B, K)``, rows sum to 1, detached (the E-step)."""
     return _joint(delta, prior_logits).softmax(1).detach()
 
 

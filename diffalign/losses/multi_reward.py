@@ -35,8 +35,8 @@ def advantage_of_sum(
     advantage: Callable[..., Tensor] = group_advantage,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Sum, then normalise (Flow-GRPO): the reward of largest spread dominates. A NaN in any reward of non-zero weight
-    drops the sample.
+    """Sum, then normalise (Flow-GRPO): the reward with the largest spread dominates. A NaN in any reward of non-zero
+    weight drops the sample.
 
     Args:
         rewards: ``(K, B, G)``.
@@ -64,7 +64,7 @@ def sum_of_advantages(
     :func:`gdpo_advantage`).
 
     An affine change of one reward with a positive slope changes nothing (up to eps). A NaN drops the sample from that
-    one reward only. Arguments, result and errors as in :func:`advantage_of_sum`. A bound ``clip`` acts on each term.
+    reward only. Arguments, result and errors as in :func:`advantage_of_sum`. ``clip`` bounds each term.
     """
     return torch.stack([w * advantage(r, mask=mask) for w, r in _weighted(rewards, weights)]).sum(0)
 
@@ -86,16 +86,16 @@ def gdpo_advantage(
 ) -> Tensor:
     """Return GDPO's advantage (arXiv:2601.05242): the sum of per-reward group advantages, whitened over the batch.
 
-    TRL's form (``multi_objective_aggregation="normalize_then_sum"``): each reward over its group's std whatever
-    ``scale_rewards`` says, then ``(A - mean(A)) / (std(A) + eps)`` over the whole batch. verl weights the batch
-    statistics by response length and has eps 1e-6 in the groups.
+    TRL's form (``multi_objective_aggregation="normalize_then_sum"``): each reward over its group's std, for any
+    ``scale_rewards``, then ``(A - mean(A)) / (std(A) + eps)`` over the whole batch. verl weights the batch statistics
+    by response length and has eps 1e-6 in the groups.
 
     Args:
-        rewards: ``(K, B, G)``; NaN where one reward could not be scored: that reward leaves the sample's sum. A sample
-            that no reward could score has advantage 0.
+        rewards: ``(K, B, G)``; NaN where a reward failed: the sample's sum is over the others. A sample without any
+            reward has advantage 0.
         weights: K numbers.
         mask: ``(B, G)``.
-        unbiased: kind of the standard deviations, of group and batch.
+        unbiased: unbiased standard deviations of group and batch; False for population ones.
         eps: added to both.
 
     Returns:

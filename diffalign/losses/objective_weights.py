@@ -1,8 +1,8 @@
 """Weights of K objectives from the inner products of their gradients.
 
-``gram (K, K)``: ``gram[j, k] = <g_j, g_k>`` of the gradients (of losses, or of returns: all alike); those of the LoRA
-parameters, or of a few layers, will do. Everything here is detached and computed in fp64; weights come back in the
-dtype of ``gram`` (fp32 at least).
+``gram (K, K)``: ``gram[j, k] = <g_j, g_k>`` of the gradients, all of losses or all of returns; those of the LoRA
+parameters or of a few layers suffice. All detached and computed in fp64; weights have the dtype of ``gram`` (fp32 at
+least).
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def _row(values: Tensor, k: int, name: str) -> Tensor:
 def mirror(gram: Tensor, weights: Tensor, *, lr: float = 1e-6, mu: float = 1e-5) -> Tensor:
     """Return ``softmax(log w + lr I / mu)`` with ``I_k = sum_j gram[k, j]`` (DRW, arXiv:2509.11452, its code).
 
-    An objective whose gradient agrees with the sum of all gains weight; equal influences change nothing.
+    Objectives with a gradient along the sum of all gradients gain weight; equal influences change nothing.
 
     Args:
-        gram: see the module.
+        gram: ``(K, K)`` inner products of the gradients.
         weights: ``(K,)``, positive; 1 / K at the start.
         lr: rate, in the unit of ``mu`` over that of ``gram``.
-        mu: strength of the pull towards the old weights.
+        mu: strength of the proximity to the old weights.
 
     Raises:
         ValueError: a weight, ``lr`` or ``mu`` is not positive, or a shape does not fit.
@@ -53,8 +53,8 @@ def mirror(gram: Tensor, weights: Tensor, *, lr: float = 1e-6, mu: float = 1e-5)
 def hypergradient(products: Tensor, weights: Tensor, *, lr: float) -> Tensor:
     """Return ``w_k + lr <g_outer, g_k>``: one step on the outer objective through one step on the inner (first order).
 
-    An objective whose gradient opposes the outer one loses weight, one orthogonal to it keeps it. (BARFI has the
-    inverse Hessian between the two gradients; this is its first-order form [derived].)
+    An objective whose gradient opposes the outer one loses weight, an orthogonal one keeps it. BARFI has the inverse
+    Hessian between the two gradients; this is its first-order form [derived].
 
     Args:
         products: ``(K,)``, ``gram[primary]`` if the outer objective is one of the K.
@@ -70,7 +70,7 @@ def hypergradient(products: Tensor, weights: Tensor, *, lr: float) -> Tensor:
 
 
 def min_norm(gram: Tensor) -> Tensor:
-    """Return the weights on the simplex that minimise ``w' gram w``, ``(K,)`` (MGDA); exact, face by face, K <= 10.
+    """Return the weights on the simplex that minimise ``w' gram w``, ``(K,)`` (MGDA); exact, over all faces, K <= 10.
 
     The direction ``d = sum_k w_k g_k`` has ``<d, g_k> >= |d|**2`` for all k: a step along it worsens no objective.
 
@@ -87,7 +87,7 @@ def min_norm(gram: Tensor) -> Tensor:
 
 
 def _least_on(products: Tensor, face: tuple[int, ...]) -> Tensor | None:
-    """The least point of the affine hull of some gradients, as weights; None unless it is a mixture of them."""
+    """Weights of the point of least norm in the affine hull of some gradients; None if one is negative."""
     part, ones = products[list(face)][:, list(face)], products.new_ones(len(face), 1)
     system = torch.cat([torch.cat([part, ones], 1), torch.cat([ones.T, ones.new_zeros(1, 1)], 1)])
     solution, info = torch.linalg.solve_ex(system, torch.cat([torch.zeros_like(ones), ones[:1]]))
@@ -98,14 +98,15 @@ def _least_on(products: Tensor, face: tuple[int, ...]) -> Tensor | None:
 
 
 def aligned(gram: Tensor, target: Tensor) -> Tensor:
-    """Return the weights on the simplex whose direction agrees most with a held-out gradient and worsens no objective.
+    """Return the weights on the simplex whose direction agrees most with the gradient on validation data and worsens no
+    objective.
 
-    The linear program ``max w' target`` under ``gram w >= 0``, by its corners, K <= 8. If no such direction helps the
-    held-out objective, :func:`min_norm` (ParetoDA, rebuilt from its abstract [derived]).
+    The linear program ``max w' target`` under ``gram w >= 0``, solved over its vertices, K <= 8. If no such direction
+    improves the validation objective, :func:`min_norm` (ParetoDA, from its abstract [derived]).
 
     Args:
-        gram: see the module.
-        target: ``(K,)``, inner products of each gradient with the held-out one.
+        gram: ``(K, K)`` inner products of the gradients.
+        target: ``(K,)``, inner products of each gradient with the one on validation data.
 
     Raises:
         ValueError: ``gram`` is not a symmetric ``(K, K)`` with K <= 8, or ``target`` not ``(K,)``.
@@ -127,11 +128,11 @@ def aligned(gram: Tensor, target: Tensor) -> Tensor:
 
 
 def hypervolume_scale(gain: float | Tensor) -> Tensor:
-    """Return ``1/2 + 3/2 tanh(gain)``, in [1/2, 2) (DRW's other form, its code): the factor on the reward of a model
-    whose validation scores enlarge the front by the hypervolume ``gain``; 1/2 for a dominated one.
+    """Return ``1/2 + 3/2 tanh(gain)``, in [1/2, 2) (DRW's other form, its code): the reward factor of a model whose
+    validation scores enlarge the front by the hypervolume ``gain``; 1/2 for a dominated one.
 
     Raises:
-        ValueError: ``gain`` is negative: a further point cannot shrink a front.
+        ValueError: ``gain`` is negative.
     """
     check_not_negative(gain=gain)
     return 0.5 + 1.5 * as_float(torch.as_tensor(gain)).tanh()

@@ -1,7 +1,8 @@
-"""Which pairs are worth a label or a step.
+"""Selection of pairs to label or to train on.
 
-All have one shape, ``(margins (N,), *, ...) -> (N,)`` bool, True where the pair stays; ``margins`` is first minus
-second, by a reward or by ``beta * log-ratio``. NaN is never selected; ties go to the first. Everything is detached.
+All have one shape, ``(margins (N,), *, ...) -> (N,)`` bool, True where the pair is kept; ``margins`` is first minus
+second, by a reward or by ``beta * log-ratio``. NaN is never selected; of equal margins the first is selected. All
+detached.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def largest(values: Tensor, *, keep: int) -> Tensor:
 
 
 def small_margin(margins: Tensor, *, keep: int) -> Tensor:
-    """Select the ``keep`` pairs that are hardest to tell apart, smallest ``|margin|``: label these (arXiv:2406.17312).
+    """Select the ``keep`` pairs of smallest ``|margin|``, the most uncertain ones, for labelling (arXiv:2406.17312).
 
     Raises:
         ValueError: see :func:`largest`.
@@ -47,7 +48,7 @@ def small_margin(margins: Tensor, *, keep: int) -> Tensor:
 
 
 def large_margin(margins: Tensor, *, keep: int) -> Tensor:
-    """Select the ``keep`` clearest pairs, largest ``|margin|`` (RLP's confident pseudo-labels, practical DNO).
+    """Select the ``keep`` pairs of largest ``|margin|`` (RLP's confident pseudo-labels, practical DNO).
 
     Raises:
         ValueError: see :func:`largest`.
@@ -67,8 +68,8 @@ def above_margin(margins: Tensor, *, threshold: float) -> Tensor:
 
 
 def agree(margins: Tensor, other: Tensor) -> Tensor:
-    """Select the pairs that two judgements, or two orders of presentation, decide the same way; a tie agrees with
-    nothing. Both ``(N,)``.
+    """Select the pairs with the same sign in two judgements or two orders of presentation; a tie never agrees. Both
+    ``(N,)``.
 
     Raises:
         ValueError: shapes differ.
@@ -78,7 +79,7 @@ def agree(margins: Tensor, other: Tensor) -> Tensor:
 
 
 def cross_small_loss(losses_a: Tensor, losses_b: Tensor, *, keep: int) -> tuple[Tensor, Tensor]:
-    """Return what models a and b train on: each gets the ``keep`` pairs of smallest loss under the *other* (CRM).
+    """Return the pairs for models a and b: each trains on the ``keep`` pairs of smallest loss under the *other* (CRM).
 
     Args:
         losses_a: ``(N,)`` losses of model a on the same pairs.

@@ -1,8 +1,8 @@
-"""Policy-gradient objectives on ratios: REINFORCE, PPO's clip, dual clip, and a KL limit instead of a clip.
+"""Policy-gradient objectives on ratios: REINFORCE, PPO's clip, dual clip, and a mask by KL.
 
 Shape and conventions: :mod:`diffalign.losses.policy_objectives`. A denoising step takes the place of a token. Scale:
-with the *mean* over latent elements, the convention of DDPO, Flow-GRPO and DanceGRPO, a clip range of 1e-4 corresponds
-to 0.2 for a token; at 65 536 elements it is 6.6 on the sum.
+with the *mean* over latent elements (DDPO, Flow-GRPO, DanceGRPO) the usual clip range is 1e-4, against 0.2 for tokens;
+at 65 536 elements 1e-4 is 6.6 on the sum.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from diffalign.losses.policy_objectives import bounded_ratio, objective_inputs, 
 
 @policy_objective
 def reinforce(log_ratio: Tensor, adv: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Return ``-A x``, which only means something by its gradient (REINFORCE; DDPO_SF of arXiv:2305.13301)."""
+    """Return ``-A x``; only its gradient is meaningful (REINFORCE; DDPO_SF of arXiv:2305.13301)."""
     x, adv = objective_inputs(log_ratio, adv, mask)
     return -adv * x
 
@@ -40,7 +40,7 @@ def clip(
 ) -> Tensor:
     """Return PPO's clipped surrogate, ``max(-A rho, -A clip(rho, 1 - eps_low, 1 + eps_high))``.
 
-    Used by DDPO, Flow-GRPO and DanceGRPO with 1e-4 (papers and code clip the ratio, not the log-ratio).
+    DDPO, Flow-GRPO and DanceGRPO have a range of 1e-4 (papers and code clip the ratio, not the log-ratio).
 
     Args:
         log_ratio: see :mod:`~diffalign.losses.policy_objectives`, as ``adv`` and ``mask``.
@@ -96,19 +96,19 @@ def kl_mask(
     mask: Tensor | None = None,
     max_log_ratio: float = 20.0,
 ) -> Tensor:
-    """Return ``-A rho`` without gradient where the step has left the trust region and would leave it further.
+    """Return ``-A rho``, masked outside a KL trust region (Flow-DPPO, arXiv:2606.11025, the form of verl-omni).
 
     Formula: -A rho, without gradient where KL > limit and the update would move rho further from 1
 
-    Flow-DPPO (arXiv:2606.11025, the form of verl-omni): a term has no gradient when its KL to the rollout policy
-    exceeds ``limit`` *and* the update would move the ratio further from 1 (A > 0 at rho > 1, A < 0 at rho < 1). No
-    ratio is clipped: the KL of two Gaussian steps is exact, while a mean ratio drifts below 1.
+    A term has no gradient when its KL to the rollout policy exceeds ``limit`` *and* the update would move the ratio
+    further from 1 (A > 0 at rho > 1, A < 0 at rho < 1). The ratio is not clipped: the KL of two Gaussian steps is
+    exact, while a mean ratio drifts below 1.
 
     Args:
         log_ratio: see :mod:`~diffalign.losses.policy_objectives`, as ``adv`` and ``mask``.
         adv: see ``log_ratio``.
         kl: shape of ``log_ratio``, from :func:`~diffalign.losses.diffusion.gaussian_kl` with the mean over the latent.
-        limit: largest KL that keeps its gradient.
+        limit: largest KL with a gradient.
         mask: see ``log_ratio``.
         max_log_ratio: bound of the log-ratio.
 

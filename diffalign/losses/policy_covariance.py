@@ -1,4 +1,4 @@
-"""Policy objectives that treat tokens of high covariance of advantage and log-prob apart.
+"""Policy objectives that clip or penalise tokens with a high covariance of advantage and log-prob.
 
 Shape and conventions: :mod:`diffalign.losses.policy_objectives`; besides, ``logp`` (shape of ``log_ratio``) is the
 log-prob of each token under the policy, at most 0, detached. A density has no such probability.
@@ -46,21 +46,22 @@ def clip_cov(
     eps_high: float | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Return PPO's clip with a random few tokens of high covariance set to 0 (Clip-Cov, arXiv:2505.22617, verl's form).
+    """Return PPO's clip with a random share of the tokens of high covariance set to 0 (Clip-Cov, arXiv:2505.22617,
+    verl's form).
 
-    Formula: max(-A rho, -A clip(rho)), 0 for drawn tokens with low < (A - mean A)(logp - mean logp) < high
+    Formula: max(-A rho, -A clip(rho)), 0 for sampled tokens with low < (A - mean A)(logp - mean logp) < high
 
-    Tokens whose advantage and log-prob rise together lower the entropy most. Of the tokens with a covariance in ``(low,
-    high)`` that the clip has not taken, ``share`` of all tokens (at least one) are drawn.
+    Tokens whose advantage and log-prob rise together lower the entropy most. Tokens are sampled, ``share`` of all
+    tokens and at least one, from those in ``(low, high)`` that PPO does not clip.
 
     Args:
         log_ratio: see :mod:`~diffalign.losses.policy_objectives`, as ``adv`` and ``mask``.
         adv: see ``log_ratio``.
-        logp: see the module.
-        generator: for the draw, on the device of ``logp``.
+        logp: log-prob of each token under the policy, detached.
+        generator: for sampling, on the device of ``logp``.
         share: in (0, 1], of the valid tokens.
-        low: smallest covariance that may be dropped.
-        high: largest.
+        low: lower bound of the covariance.
+        high: upper bound.
         eps_low: clip range below.
         eps_high: clip range above, default ``eps_low``.
         mask: see ``log_ratio``.
@@ -100,7 +101,7 @@ def kl_cov(
     Args:
         log_ratio: see :mod:`~diffalign.losses.policy_objectives`, as ``adv`` and ``mask``.
         adv: see ``log_ratio``.
-        logp: see the module.
+        logp: log-prob of each token under the policy, detached.
         share: in (0, 1], of the valid tokens (at least one).
         kl_coef: weight of the penalty.
         mask: see ``log_ratio``.

@@ -1,4 +1,4 @@
-"""Policy objectives that drop tokens by a measured divergence instead of by their ratio.
+"""Policy objectives that mask tokens by a divergence to the rollout policy instead of by their ratio.
 
 Shape and conventions: :mod:`diffalign.losses.policy_objectives`; besides, ``logp`` (shape of ``log_ratio``) is the
 log-prob of each token under the policy, at most 0, detached. A density has no such probability: for denoising steps use
@@ -55,7 +55,7 @@ def dppo_tv(
     Args:
         log_ratio: see :mod:`~diffalign.losses.policy_objectives`, as ``adv`` and ``mask``.
         adv: see ``log_ratio``.
-        logp: see the module.
+        logp: log-prob of each token under the policy, detached.
         eps_low: largest fall of a probability.
         eps_high: largest rise, default ``eps_low``.
         bound: largest importance weight.

@@ -1,18 +1,18 @@
 """Registry of policy objectives: functions of one shape, ``(log_ratio, adv, *, mask, ...) -> like log_ratio``.
 
-Every module of this package whose name starts with ``policy`` may hold some; :func:`policy_objective` registers a
-function under its own name, so that a trainer takes ``objective: cispo`` and a new objective touches one file.
+Modules of this package whose name starts with ``policy`` define them; :func:`policy_objective` registers a function
+under its name. A trainer takes ``objective: cispo``, and a new objective touches one file.
 
 Shared conventions:
 
 - ``log_ratio``: ``(B,)`` or ``(B, T)``, log-prob of the policy minus log-prob at rollout, per token or denoising step;
   the only input with a gradient.
 - ``adv``: ``(B,)``, ``(B, 1)`` or ``(B, T)``, detached.
-- ``mask``: shape of ``log_ratio``, 1 where valid; masked entries come back as 0 with no gradient.
+- ``mask``: shape of ``log_ratio``, 1 where valid; masked entries are 0 without a gradient.
 - result: unreduced fp32 (fp64 kept), to be minimised. Objectives on sequences give every valid token the row's value,
   so that the row mean is the sequence's loss.
 
-Ratios are formed from log-ratios clamped to ``+-max_log_ratio``, 20 where a function does not say otherwise.
+Ratios are formed from log-ratios clamped to ``+-max_log_ratio``, 20 unless stated otherwise.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Policy objectives for off-policy samples: an expert's, a refinement's, a data set's.
+"""Policy objectives for off-policy samples, for example of an expert or a data set.
 
-Shape and conventions: :mod:`diffalign.losses.policy_objectives`. The meaning of ``log_ratio`` differs and is stated at
-each function.
+Shape and conventions: :mod:`diffalign.losses.policy_objectives`. ``log_ratio`` has another meaning in each function.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from diffalign.losses.policy_objectives import objective_inputs, policy_objectiv
 def shaped(log_ratio: Tensor, adv: Tensor, *, gamma: float = 0.1, mask: Tensor | None = None) -> Tensor:
     """Return ``-A q / (q + gamma)`` with ``q = exp(log_ratio)`` (LUFFY's shaping, as Critique-GRPO uses it).
 
-    The gradient with respect to ``log_ratio`` is ``-A gamma q / (q + gamma)**2``: largest where q = gamma, so that rare
-    tokens of an expert are learned; none for gamma -> 0.
+    The gradient with respect to ``log_ratio`` is ``-A gamma q / (q + gamma)**2``: largest where q = gamma, which raises
+    rare tokens of an expert; 0 for gamma -> 0.
 
     Args:
-        log_ratio: the plain log-prob of a token, so that q is a probability. A density has no upper bound of 1: pass
-            the log-ratio to the reference instead.
+        log_ratio: the plain log-prob of a token, so that q is a probability. A density is not bounded by 1: pass the
+            log-ratio to the reference instead.
         adv: as in :mod:`~diffalign.losses.policy_objectives`.
-        gamma: where the gradient is largest, > 0.
+        gamma: probability of the largest gradient, > 0.
         mask: shape of ``log_ratio``.
 
     Raises:
@@ -46,8 +45,8 @@ def shaped(log_ratio: Tensor, adv: Tensor, *, gamma: float = 0.1, mask: Tensor |
 
 
 def halfway_gap(old: Tensor) -> Tensor:
-    """Return ``log(p_old / omega)`` for ``omega = (p_old + 1) / 2``, the behaviour policy that RL-PLUS assumes for
-    external data; ``old`` is a log-prob of any shape, detached.
+    """Return ``log(p_old / omega)`` for ``omega = (p_old + 1) / 2``, RL-PLUS's behaviour policy of external data;
+    ``old`` is a log-prob of any shape, detached.
 
     Raises:
         ValueError: a log-prob is of an integer type.
@@ -63,7 +62,7 @@ def mixture(
 ) -> Tensor:
     """Return ``-A 2 p / (p_old + omega)``: importance sampling from a mixture of the old policy and another, omega.
 
-    RL-PLUS (arXiv:2508.00222). In log-space, so that a density or a tiny ``p_old`` does no harm. The ratio is at most
+    RL-PLUS (arXiv:2508.00222). Computed in log space, stable for densities and tiny ``p_old``. The ratio is at most
     ``2 p / omega``; with :func:`halfway_gap` at most 4. ``gap = 0`` is the plain ratio.
 
     Args:
@@ -80,10 +79,10 @@ def mixture(
 
 
 def focal_factor(logp: Tensor, *, gamma: float = 0.5) -> Tensor:
-    """Return ``(1 - p)**gamma``, detached: less for what is already likely (RL-PLUS). For token probabilities only.
+    """Return ``(1 - p)**gamma``, detached: smaller for likely tokens (RL-PLUS). For token probabilities only.
 
     Raises:
-        ValueError: ``gamma`` is negative, or a log-prob is of an integer type or above 0, which a density may be.
+        ValueError: ``gamma`` is negative, or a log-prob is of an integer type or above 0.
     """
     check_not_negative(gamma=gamma)
     check_floating(logp=logp)
@@ -104,8 +103,8 @@ def awr(
 ) -> Tensor:
     """Return ``-min(exp(A / temperature), max_weight) x``: weighted imitation (advantage-weighted regression).
 
-    Only the gradient is meaningful. ``temperature -> inf`` is behaviour cloning. Every sample is imitated, one of low
-    advantage less: no ratio is formed, so the data may come from any policy.
+    Only the gradient is meaningful. ``temperature -> inf`` is behaviour cloning. No ratio is formed, so the data may
+    come from any policy.
 
     Args:
         log_ratio: a log-prob, a log-ratio, or minus a denoising error.

@@ -1,15 +1,15 @@
-"""Policy gradient on pairs: two samples of one prompt, and only the difference of their rewards (P3O).
+"""Policy gradient on pairs: two samples of one prompt and the difference of their rewards (P3O).
 
 Three surrogates of one shape, ``(log_ratio (B, 2), gap (B,), *, ...) -> (B,)``, unreduced fp32, to be minimised:
 
-- ``log_ratio``: log-prob of the policy minus log-prob at roll-out; the only input with a gradient.
+- ``log_ratio``: log-prob of the policy minus log-prob at rollout; the only input with a gradient.
 - ``gap``: from :func:`reward_gap`, detached here.
 
-At roll-out all three have the gradient of leave-one-out REINFORCE with G = 2, averaged over the two samples: what a
-baseline per prompt would change cancels. Exchanging the samples of a pair changes nothing. Per step instead of per
-sample: give rows ``(B * T, 2)`` and each step its gap, and take the mean over the steps.
+At rollout all three have the gradient of leave-one-out REINFORCE with G = 2, averaged over the two samples; a baseline
+per prompt cancels. Swapping the samples of a pair changes nothing. Per step: pass rows ``(B * T, 2)`` with a gap per
+step, and average over steps.
 
-Some retellings print the gradient of ``log(p_1 p_2)``. That has expectation zero; it is the ratio ``p_1 / p_2``.
+Some reviews print the gradient of ``log(p_1 p_2)``, which has expectation zero; correct is ``p_1 / p_2``.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def reward_gap(
 
     Args:
         rewards: ``(B, 2)``.
-        kl_log_ratio: ``(B, 2)``, log-ratios to the reference; None leaves the penalty out.
+        kl_log_ratio: ``(B, 2)``, log-ratios to the reference; None for no penalty.
         kl_coef: its weight (.01 in the original trainer).
-        scale: > 0, a running standard deviation, say.
+        scale: > 0, for example a running standard deviation.
 
     Raises:
         ValueError: a shape does not fit, ``kl_coef`` is negative or ``scale`` not positive.
@@ -58,7 +58,7 @@ def _inputs(log_ratio: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _weighted_gap(x: Tensor, gap: Tensor, cap: float) -> Tensor:
-    """``gap`` times the pair's importance weight ``exp(x_0 + x_1)``, held to ``[1/cap, cap]`` and detached."""
+    """``gap`` times the pair's importance weight ``exp(x_0 + x_1)``, clamped to ``[1/cap, cap]`` and detached."""
     if not cap >= 1:
         raise ValueError(f"cap bounds a ratio and its inverse: it must be >= 1, got {cap}")
     bound = math.log(cap)

@@ -1,6 +1,6 @@
 """Policy objectives with one ratio for a whole sequence of tokens or denoising steps.
 
-Shape and conventions: :mod:`diffalign.losses.policy_objectives`. Every valid token of a row carries the row's loss, so
+Shape and conventions: :mod:`diffalign.losses.policy_objectives`. Every valid token of a row has the row's loss, so
 ``masked_seq_mean`` of the result is the mean over sequences and ``masked_seq_sum`` weights each by its length (LUSPO).
 ``log_ratio (B,)`` is a sequence of one step.
 """

@@ -1,8 +1,7 @@
 """Policy objectives with a smooth weight or target instead of PPO's hard clip.
 
 Shape and conventions: :mod:`diffalign.losses.policy_objectives`. ``x`` is the log-ratio, ``rho = exp(x)``, ``sg`` stops
-the gradient. Where released code multiplies by the log-prob, ``x`` stands here: the gradient is the same, the value
-differs by a constant.
+the gradient. Released code multiplies by the log-prob instead of ``x``: same gradient, the value differs by a constant.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ SMALLEST_WEIGHT = 1e-8
 def cispo(
     log_ratio: Tensor, adv: Tensor, *, eps_low: float = 1.0, eps_high: float = 4.0, mask: Tensor | None = None
 ) -> Tensor:
-    """Return ``-sg(clip(rho, 1 - eps_low, 1 + eps_high)) A x``: clipped importance weights, and a gradient for every
-    token (CISPO, MiniMax-M1, arXiv:2506.13585).
+    """Return ``-sg(clip(rho, 1 - eps_low, 1 + eps_high)) A x``: clipped importance weights, a gradient for every token
+    (CISPO, MiniMax-M1, arXiv:2506.13585).
 
-    Only the weight is clipped, so that no token loses its gradient. ``eps_low = 1`` is no lower bound, as in paper and
-    TRL, whose ``epsilon_high`` is the upper bound itself, ``1 + eps_high`` (5 recommended); verl clips on both sides.
+    ``eps_low = 1`` means no lower bound, as in the paper and TRL, whose ``epsilon_high`` is the upper bound itself, ``1
+    + eps_high`` (5 recommended); verl clips on both sides.
 
     Raises:
         ValueError: a range is negative, or a shape does not fit.
@@ -46,7 +45,7 @@ def sapo(
 
     Formula: -(4 / tau) sigmoid(tau (rho - 1)) A, tau = tau_pos where A > 0, else tau_neg
 
-    At rho = 1 the gradient is that of ``-A rho``; it fades on both sides, sooner for large tau.
+    At rho = 1 the gradient is that of ``-A rho``; it decays on both sides, faster for large tau.
 
     Raises:
         ValueError: a temperature is not positive, or a shape does not fit.
@@ -98,8 +97,8 @@ def vespo(
 
 @policy_objective
 def dro(log_ratio: Tensor, adv: Tensor, *, beta: float = 0.1, mask: Tensor | None = None) -> Tensor:
-    """Return ``-A x + beta x**2 / 2``: direct reward optimisation, a quadratic pull to the rollout policy instead of a
-    clip (arXiv:2405.19107, verl's form). Minimal at ``x = A / beta``; no released default of beta.
+    """Return ``-A x + beta x**2 / 2``: direct reward optimisation, a quadratic penalty to the rollout policy instead of
+    a clip (arXiv:2405.19107, verl's form). Minimal at ``x = A / beta``; no released default of beta.
 
     Raises:
         ValueError: beta is not positive, or a shape does not fit.
@@ -110,14 +109,14 @@ def dro(log_ratio: Tensor, adv: Tensor, *, beta: float = 0.1, mask: Tensor | Non
 
 
 def target_ratio(score: Tensor, *, eps_low: float = 0.3, eps_high: float | None = None, tau: float = 1e-4) -> Tensor:
-    """Return the goal of :func:`target`, ``1 - eps_low + (eps_low + eps_high) sigmoid(score / tau)``.
+    """Return the ``goal`` of :func:`target`, ``1 - eps_low + (eps_low + eps_high) sigmoid(score / tau)``.
 
     Bounded-ratio policy optimisation (arXiv:2604.18578). With equal ranges a score of 0 gives the ratio 1.
 
     Args:
-        score: any shape, better than the *median* is positive; detached.
-        eps_low: distance of the smallest target from 1 (.3 for language models, .2 to .3 in control).
-        eps_high: distance of the largest, default ``eps_low``.
+        score: any shape, positive above the group's *median*; detached.
+        eps_low: distance of the smallest ratio from 1 (.3 for language models, .2 to .3 in control).
+        eps_high: distance of the largest ratio, default ``eps_low``.
         tau: sharpness; 1e-4 in the authors' script, 1.0 in their yaml.
 
     Raises:
@@ -133,10 +132,10 @@ def target_ratio(score: Tensor, *, eps_low: float = 0.3, eps_high: float | None 
 def target(
     log_ratio: Tensor, adv: Tensor, *, goal: Tensor, mask: Tensor | None = None, max_log_ratio: float = 20.0
 ) -> Tensor:
-    """Return ``|A| |rho - goal|``: the ratio is regressed onto a bounded goal, and pulled back when it has gone past.
+    """Return ``|A| |rho - goal|``: absolute regression of the ratio on a bounded goal.
 
     With ``goal = 1 + eps sign(A)`` it has the gradient of :func:`clip` inside the trust region; outside, where
-    :func:`clip` has none, it points back. The smallest value is 0 (bounded-ratio policy optimisation).
+    :func:`clip` has none, it points back. The minimum is 0 (bounded-ratio policy optimisation).
 
     Args:
         log_ratio: see :mod:`~diffalign.losses.policy_objectives`, as ``adv`` and ``mask``.

@@ -8,17 +8,17 @@
 :func:`focal`              ``-(1 - sigmoid(z))**gamma log sigmoid(z)``
 :func:`hinge`              ``relu(target - z)`` (SLiC, RSO, the triplet loss on distances)
 :func:`smooth_hinge`       the hinge with a quadratic joint
-:func:`square`             ``(z - target)**2`` (IPO and its kin)
+:func:`square`             ``(z - target)**2`` (IPO)
 :func:`linear`             ``-z``
 :func:`probit`             ``-log Phi(z)``
 =========================  ==========================================================
 
 Scores are summed or mean log-ratios, surrogate log-ratios of a diffusion model, reward-model outputs or negative
-distances, ``(B,)`` or ``(B, T)``. Gradients flow to the scores and to ``margin`` (TDPO needs its loser side); beta and
-targets are detached. What an uncertain or noisy label changes stands in :mod:`diffalign.losses.label_noise`.
+distances, ``(B,)`` or ``(B, T)``. Gradients flow to the scores and to ``margin`` (TDPO needs the gradient of its loser
+part); beta and targets are detached. Soft and noisy labels: :mod:`diffalign.losses.label_noise`.
 
-Logistic forms merely rescale beta when scores change scale (sum to mean over tokens or latent elements). The square
-does not: its target is a number of nats, and on a surrogate it means something only up to a re-tuned beta or tau.
+When scores change scale (sum to mean over tokens or latent elements), logistic forms only need a rescaled beta. The
+square has a target in nats: on a surrogate, tune beta or tau again.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def pair_margin(
     """Return ``z = beta (score_w - loser_scale score_l) - margin``, like ``score_w``.
 
     Args:
-        score_w: ``(B,)`` or ``(B, T)`` scores of the preferred items.
-        score_l: same shape, scores of the others; 0 for an anchor instead of a second item.
-        beta: inverse temperature, > 0: a number, ``(B,)`` or ``(B, T)``; a tensor may hold zeros (a pair without a
-            say). No default fits both worlds: 0.01 to 0.5 on summed log-probs, thousands on means over latents.
-        loser_scale: weight of the loser's score (below 1: conservative, CPL; no longer invariant to a shift of both).
-        margin: subtracted after beta; keeps its gradient.
+        score_w: ``(B,)`` or ``(B, T)`` scores of the winners.
+        score_l: same shape, scores of the losers; 0 for an anchor instead of a second item.
+        beta: inverse temperature, > 0: a number, ``(B,)`` or ``(B, T)``; a tensor may contain zeros (pairs without
+            weight). Typical: 0.01 to 0.5 on summed log-probs, thousands on means over latents.
+        loser_scale: weight of the loser's score (below 1: conservative, CPL; then not invariant to a shift of both).
+        margin: subtracted after beta; with gradient.
 
     Raises:
         ValueError: scores are integers, shapes do not fit, or beta is not positive.
@@ -76,7 +76,7 @@ def logistic(z: Tensor) -> Tensor:
 
 
 def focal(z: Tensor, *, gamma: float) -> Tensor:
-    """Return ``-(1 - sigmoid(z))**gamma log sigmoid(z)``, which cares less for pairs already told apart; gamma = 0 is
+    """Return ``-(1 - sigmoid(z))**gamma log sigmoid(z)``, smaller weight on well-separated pairs; gamma = 0 is
     :func:`logistic`.
 
     Raises:
@@ -106,7 +106,7 @@ def smooth_hinge(z: Tensor, *, target: float = 1.0, width: float = 5.0) -> Tenso
 def square(z: Tensor, *, target: Number = 0.0) -> Tensor:
     """Return ``(z - target)**2``. It acts on z with beta inside: IPO and INPO pass beta = 1.
 
-    On a surrogate log-ratio the target has no absolute meaning; re-tune beta or tau.
+    On a surrogate log-ratio the target has no absolute meaning: tune beta or tau.
 
     Args:
         z: the margin.
@@ -117,7 +117,9 @@ def square(z: Tensor, *, target: Number = 0.0) -> Tensor:
 
 
 def linear(z: Tensor) -> Tensor:
-    """Return ``-z``, the small-beta limit of :func:`logistic`. Unbounded below: few steps, low rank, early stop."""
+    """Return ``-z``, the small-beta limit of :func:`logistic`. Unbounded below: use few steps, a low rank, early
+    stopping.
+    """
     return -as_float(z)
 
 

@@ -1,12 +1,12 @@
-"""Every ordered pair of a ranked group: ``scores (B, G)``, ``labels (B, G)`` to one value per group, ``(B,)``.
+"""Losses over all ordered pairs of a ranked group: ``scores (B, G)``, ``labels (B, G)`` to one value per group,
+``(B,)``.
 
-``scores`` carry the gradient: ``beta * log_ratio`` in units of the link. ``labels`` are larger-is-better; a NaN or
-infinite label (could not be scored) takes its sample out. ``mask (B, G)`` is 1 where valid. A group in which nothing
-can be compared has the loss 0 and no gradient.
+``scores`` have the gradient: ``beta * log_ratio``. ``labels`` are larger-is-better; samples with a NaN or infinite
+label are left out. ``mask (B, G)`` is 1 where valid. A group without an ordered pair has the loss 0 and no gradient.
 
-Each pair may carry a weight ``(B, G, G)``: :func:`dcg_weight` from ranks by labels, ``rank(labels)`` (RankDPO), or by
-current scores, ``rank(scores, labels)`` (LiPO); none is the uniform one (TRPA, CPL, DYPO). On diffusion models all
-samples of a group must share one t; whether they share the noise too is the business of ``diffalign.losses.draws``.
+Each pair may have a weight ``(B, G, G)``: :func:`dcg_weight` from ranks by labels, ``rank(labels)`` (RankDPO), or by
+current scores, ``rank(scores, labels)`` (LiPO); None is uniform (TRPA, CPL, DYPO). On diffusion models all samples of a
+group must share one t; for the noise see ``diffalign.losses.draws``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Link = Callable[[Tensor], Tensor]
 
 
 def ordered_pairs(labels: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return ``(B, G, G)`` bool, true at ``[b, i, j]`` when i is labelled above j; ties are no pairs."""
+    """Return ``(B, G, G)`` bool, True at ``[b, i, j]`` if the label of i exceeds that of j; ties are no pairs."""
     check_groups(labels=labels)
     check_any_valid(mask)
     valid = scored(labels, mask)
@@ -42,9 +42,9 @@ def ordered_pairs(labels: Tensor, mask: Tensor | None = None) -> Tensor:
 def rank(values: Tensor, ties: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
     """Return ranks ``(B, G)``, detached fp32: 1 for the largest valid value, 0 for masked entries.
 
-    Equal values are ordered by ``ties (B, G)``; those that are equal there too share the mean of their ranks. So a
-    ranking by labels is ``rank(labels)``, and one by current scores ``rank(scores, labels)``: at the start of
-    training all scores are 0, and without the labels every weight would be 0 and stay so [ours].
+    Equal values are ordered by ``ties (B, G)``; values equal there too share the mean of their ranks. ``rank(labels)``
+    ranks by labels, ``rank(scores, labels)`` by current scores: at the start of training all scores are 0, and without
+    the labels all weights would stay 0 [ours].
     """
     check_groups(values=values, **({} if ties is None else {"ties": ties}))
     ties = torch.zeros_like(values) if ties is None else ties
@@ -60,8 +60,8 @@ def rank(values: Tensor, ties: Tensor | None = None, mask: Tensor | None = None)
 def dcg_weight(labels: Tensor, ranks: Tensor) -> Tensor:
     """Return ``|2**label_i - 2**label_j| |1 / ln(1 + rank_i) - 1 / ln(1 + rank_j)|``, ``(B, G, G)``, detached.
 
-    What exchanging i and j would change in the discounted gain (LiPO, arXiv:2402.01878; RankDPO, arXiv:2410.18013,
-    natural logarithm). Labels belong into [0, 1] or among small grades: they are exponents.
+    The change of the discounted cumulative gain by swapping i and j (LiPO, arXiv:2402.01878; RankDPO, arXiv:2410.18013,
+    natural logarithm). Labels are exponents: use [0, 1] or small grades.
 
     Args:
         labels: ``(B, G)``; unscored ones give weights of 0.
@@ -108,16 +108,16 @@ def pairwise_sum(
 ) -> Tensor:
     """Return ``sum over label_i > label_j of w_ij link(scale_i (s_i - s_j))``, ``(B,)`` (LiPO, RankDPO).
 
-    Two samples, no weight: the pair loss of the link. Ties teach nothing.
+    For two samples without weight it is the pair loss of the link. Ties do not contribute.
 
     Args:
-        scores: see the module.
-        labels: see the module.
+        scores: ``(B, G)``, with gradient.
+        labels: ``(B, G)``, larger is better.
         weight: ``(B, G, G)``, detached; None for 1.
-        scale: ``(B, G)``, factor of the margins of pairs that this sample wins, detached; None for 1 (TRPA gives its
-            best level 2.5).
+        scale: ``(B, G)``, factor of the margins of the pairs that this sample wins, detached; None for 1 (TRPA: 2.5 for
+            its best level).
         link: loss of a margin, elementwise; the logistic one by default.
-        mask: see the module.
+        mask: ``(B, G)``, 1 where valid.
 
     Raises:
         ValueError: shapes do not fit, scores are integers, or nothing is valid.

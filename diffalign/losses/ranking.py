@@ -1,4 +1,4 @@
-"""Orders: how far two scores agree, and non-dominated fronts of several objectives. Larger is better, all detached."""
+"""Rank agreement of two scores, and Pareto fronts of several objectives. Larger is better, all detached."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from diffalign.losses.common import as_float, check_same_shape, keep, scored
 def rank_agreement(a: Tensor, b: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Return the share of concordant pairs of each group, ``(B,)`` in [0, 1], ``(Kendall's tau + 1) / 2``.
 
-    A pair that either side ties counts 1/2 (Cream's code ranks ties by index instead); so does a group without a pair.
+    A pair tied in either score counts 1/2 (Cream's code ranks ties by index instead); a group without a pair gets 1/2.
 
     Args:
         a: ``(B, G)`` scores.
         b: ``(B, G)`` scores.
-        mask: ``(B, G)``; NaN and infinite scores are left out too.
+        mask: ``(B, G)``; NaN and infinite scores are left out.
 
     Raises:
         ValueError: a shape does not fit.
@@ -35,7 +35,7 @@ def rank_agreement(a: Tensor, b: Tensor, *, mask: Tensor | None = None) -> Tenso
 
 
 class Fronts(NamedTuple):
-    """``rank (N,)`` int64, 0 for the non-dominated; ``crowding (N,)``, larger where the point stands alone."""
+    """``rank (N,)`` int64, 0 for the non-dominated; ``crowding (N,)``, larger in sparse regions."""
 
     rank: Tensor
     crowding: Tensor
@@ -48,7 +48,7 @@ def _points(points: Tensor) -> Tensor:
 
 
 def _ranks(points: Tensor, usable: Tensor) -> Tensor:
-    """Peel the non-dominated points off, front by front; unusable ones come after the last."""
+    """Non-dominated sorting; invalid points come after the last front."""
     at_least = (points[:, None] >= points[None]).all(2)
     beats = at_least & ~at_least.T
     rank = torch.zeros(len(points), dtype=torch.long, device=points.device)
@@ -74,12 +74,12 @@ def _crowding(values: Tensor, same_front: Tensor) -> Tensor:
 def pareto_rank(points: Tensor) -> Fronts:
     """Return the front and the crowding distance of each point (the sorting of NSGA-II).
 
-    A point dominates another if it is nowhere worse and somewhere better. Crowding adds up, over the objectives, the
-    gap between a point's nearest different neighbours in its front, over the front's range; it is infinite at the
-    ends. Copies of one point share one value, so that the result follows any permutation of the points.
+    A point dominates another if it is at least as good in all objectives and better in one. Crowding sums, over the
+    objectives, the gap between a point's nearest distinct neighbours in its front over the front's range; it is
+    infinite at the ends. Duplicates share one value, so the result is equivariant under permutations.
 
     Args:
-        points: ``(N, K)``. A point with NaN or infinity in it comes after the last front, with crowding 0.
+        points: ``(N, K)``. A point with a NaN or infinite value comes after the last front, with crowding 0.
 
     Raises:
         ValueError: the shape does not fit.

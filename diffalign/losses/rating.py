@@ -16,10 +16,9 @@ from diffalign.losses.common import as_float, check_floating, check_positive
 
 
 def unit_range(scores: Tensor) -> Tensor:
-    """Return scores ``(B,)`` moved and scaled to [0, 1] by the batch's extremes; equal scores become 0.
+    """Return scores ``(B,)`` shifted and scaled to [0, 1] by the extremes of the batch; equal scores become 0.
 
-    The extremes carry a gradient, so the result does not change under ``a scores + b`` with a > 0, and neither does
-    the loss behind it.
+    The extremes have a gradient: result and loss are invariant under ``a scores + b`` with a > 0.
 
     Raises:
         ValueError: not ``(B,)`` with B >= 1.
@@ -34,8 +33,7 @@ def unit_range(scores: Tensor) -> Tensor:
 
 
 def matched_boundaries(r: Tensor, counts: Tensor) -> Tensor:
-    """Return ``n + 1`` boundaries, from 0 to 1, that give class i as many of the predictions as it has labels;
-    detached.
+    """Return ``n + 1`` boundaries, from 0 to 1, such that class i has as many predictions as labels; detached.
 
     Args:
         r: ``(B,)`` predictions in [0, 1].

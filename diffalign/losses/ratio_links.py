@@ -1,4 +1,4 @@
-"""What stands in place of a log-ratio in a pair: increasing functions of ``r``, taken before the difference.
+"""Links of f-divergences: increasing functions of the log-ratio ``r``, applied before the difference of a pair.
 
 All have one shape, ``(r, *, ...) -> like r``, fp32 (fp64 kept). In f-DPO (arXiv:2309.16240) the link is ``f'(exp r)``
 up to constants, which cancel in a pair; AlphaPO's reward shape (arXiv:2501.03884) is :func:`power_link` on mean
@@ -24,7 +24,7 @@ def power_link(r: Tensor, *, alpha: float, max_exp: float = 80.0) -> Tensor:
 
     Args:
         r: log-ratio (f-DPO) or mean log-prob (AlphaPO), any shape.
-        alpha: any sign; above 0 it amplifies what is unlikely, below 0 it damps it.
+        alpha: any sign; above 0 it amplifies unlikely samples, below 0 it damps them.
         max_exp: bound of the exponent ``-alpha r``, beyond which the slope is 0 (80 for fp32, as in TRL).
 
     Raises:
@@ -45,7 +45,7 @@ def js_link(r: Tensor) -> Tensor:
 def clip_link(r: Tensor, *, eps: float = 0.1) -> Tensor:
     """Return ``log clip(exp(r), 1 - eps, 1 + eps)`` (D3PO and step-wise DPO, eps 0.1).
 
-    A hard clip: outside the band this arm has no gradient, also when the ratio has moved the wrong way.
+    A hard clip: outside the band there is no gradient, also if the ratio has moved in the wrong direction.
 
     Raises:
         ValueError: eps is outside (0, 1).

@@ -1,4 +1,4 @@
-"""Regression of log-ratios on numbers: advantages, centred win rates, log-rewards."""
+"""Regression of log-ratios on targets: advantages, centred win rates, log-rewards."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def regression_loss(
     """Return ``(beta * r + log Z - target)**2``, unreduced fp32, like ``log_ratio``.
 
     Direct-advantage DAPO (target = advantage), GPO and SPPO (centred win rate, ``r`` to the current iterate) and
-    trajectory balance (``r = log P_F - log P_B``, target = log-reward, learned ``log_z``). Papers that write
-    ``(r - target / beta)**2`` mean this one divided by ``beta**2``.
+    trajectory balance (``r = log P_F - log P_B``, target = log-reward, learned ``log_z``). ``(r - target / beta)**2``
+    in some papers is this loss over ``beta**2``.
 
-    Scale: a logistic loss only rescales beta when sums become means, this one does not: on a surrogate, or on any
-    mean over latent elements, beta must be tuned again.
+    Scale: unlike for a logistic loss, rescaling beta does not turn the loss on sums into that on means: tune beta on a
+    surrogate or a mean over latent elements.
 
     Args:
-        log_ratio: ``r``, ``(B,)`` or ``(B, T)``; carries the gradient.
+        log_ratio: ``r``, ``(B,)`` or ``(B, T)``; with gradient.
         target: same shape; detached.
         beta: positive, a number, ``()``, ``(B,)`` or ``(B, T)``; detached.
-        log_z: log-normaliser, shaped like ``beta``; keeps its gradient, for it may be learned.
+        log_z: log-normaliser, shaped like ``beta``; with gradient, it may be learned.
         mask: shape of ``log_ratio``, 1 where valid.
 
     Raises:

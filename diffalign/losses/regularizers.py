@@ -1,9 +1,10 @@
 """Sample estimates of a KL divergence from log-ratios.
 
 ``r = log p - log ref`` on samples of the policy ``p``. As values, k1 and k3 estimate KL(p || ref) without bias and k2
-does not. As *losses* they differ, because the gradient goes through the samples' log-probs only: on samples of ``p``
-itself the expected gradient of k1 is zero, of k2 that of KL(p || ref), of k3 that of KL(ref || p). So k1 belongs in a
-reward, k2 (or :func:`straight_through`) in a loss for the reverse KL, and k3 in a loss acts as a forward KL [derived].
+does not. As *losses* they differ, because the gradient is taken through the log-probs of fixed samples only: on samples
+of ``p`` itself the expected gradient of k1 is zero, of k2 that of KL(p || ref), of k3 that of KL(ref || p). So k1
+belongs in a reward, k2 (or :func:`straight_through`) in a loss for the reverse KL, and k3 in a loss acts as a forward
+KL [derived].
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ def k3(log_ratio: Tensor, *, max_log_ratio: float = 20.0) -> Tensor:
 
     Args:
         log_ratio: ``r = log p - log ref``.
-        max_log_ratio: ``r`` is held above ``-max_log_ratio``, where the exponential would overflow; the gradient
-            there is 0.
+        max_log_ratio: ``r`` is clamped to at least ``-max_log_ratio``, without a gradient beyond.
     """
     r = as_float(log_ratio).clamp(min=-max_log_ratio)
     return (-r).expm1() + r
@@ -45,7 +45,7 @@ def k_abs(log_ratio: Tensor) -> Tensor:
 
 
 def straight_through(value: Tensor, log_ratio: Tensor) -> Tensor:
-    """Return ``k2 - sg(k2) + sg(value)``: any estimate's value with the gradient of :func:`k2` (verl's ``k1+``,
+    """Return ``k2 - sg(k2) + sg(value)``: the value of any estimate with the gradient of :func:`k2` (verl's ``k1+``,
     ``k3+``). ``value`` has the shape of ``log_ratio``.
     """
     check_same_shape(value=value, log_ratio=log_ratio)
@@ -57,8 +57,8 @@ def score_function_kl(log_ratio: Tensor, *, baseline: float | Tensor = 0.0) -> T
     """Return ``sg(r - baseline) r``, whose on-policy gradient is that of KL(p || ref); its value is not a loss. Any
     shape, unreduced fp32.
 
-    The form that HyPO's code trains with. ``baseline``: a number or a tensor that broadcasts to ``r``, e.g. the batch
-    mean of ``r``; it removes variance and leaves the expected gradient. 0 gives the gradient of :func:`k2`.
+    The form of HyPO's code. ``baseline``: a number or a tensor that broadcasts to ``r``, e.g. the batch
+    mean of ``r``; it reduces the variance and keeps the expected gradient. 0 gives the gradient of :func:`k2`.
     """
     r = as_float(log_ratio)
     return (r - baseline).detach() * r
@@ -84,9 +84,9 @@ def unequal_gaussian_kl(
     Args:
         mean: ``(B, ...)``; ``mean_ref`` likewise, detached.
         mean_ref: see ``mean``.
-        std: a number, ``(B,)`` or the shape of ``mean``, > 0; carries a gradient (learned variance).
+        std: a number, ``(B,)`` or the shape of ``mean``, > 0; with gradient (learned variance).
         std_ref: likewise, detached.
-        reduce: ``latent_mean`` or ``latent_sum``, no default on purpose.
+        reduce: ``latent_mean`` or ``latent_sum``; no default, the coefficient depends on it.
 
     Raises:
         ValueError: shapes differ, or a type is integer.

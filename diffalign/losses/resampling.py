@@ -1,7 +1,7 @@
-"""Random rules of selection: resampling by reward and rejection sampling.
+"""Random selection: resampling by reward and rejection sampling.
 
 Shapes as in :mod:`~diffalign.losses.selection`: ``(rewards (B, G), *, ..., generator, mask (B, G)) -> Selection``.
-Draws come from the ``generator`` alone, which lives on the device of the rewards.
+All randomness is from ``generator``, on the device of the rewards.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from diffalign.losses.selection import Selection, check_count, chosen, usable_re
 
 
 def _draw(weight: Tensor, valid: Tensor, n: int, generator: torch.Generator) -> Selection:
-    """``n`` draws with replacement in proportion to ``weight (B, G)``; an empty group draws from anywhere."""
+    """``n`` draws with replacement in proportion to ``weight (B, G)``; an empty group is sampled uniformly."""
     some = valid.any(1, keepdim=True)
     index = torch.multinomial(
         torch.where(some, weight, torch.ones_like(weight)), n, replacement=True, generator=generator
@@ -32,13 +32,13 @@ def best_random(
     generator: torch.Generator,
     mask: Tensor | None = None,
 ) -> Selection:
-    """Resample each group with replacement, the best in proportion to 0.4 and every other to 0.1 (PF-PPO BR).
+    """Resample each group with replacement, the best with weight 0.4 and every other with 0.1 (PF-PPO BR).
 
     Args:
         rewards: ``(B, G)``.
         n: draws, default G.
         share_best: weight of the best sample.
-        share_other: weight of each of the others; 0 leaves the best alone.
+        share_other: weight of each of the others; 0 selects the best only.
         generator: source of randomness.
         mask: ``(B, G)``.
 
@@ -57,9 +57,11 @@ def best_random(
 def softmax(
     rewards: Tensor, *, temperature: float = 1.0, n: int = 1, generator: torch.Generator, mask: Tensor | None = None
 ) -> Selection:
-    """Draw ``n`` samples with replacement, each with probability ``~ exp(r / temperature)``: a user who picks one of G.
+    """Draw ``n`` samples with replacement, each with probability ``~ exp(r / temperature)``: the choice of one of G
+    samples.
 
-    For G towards infinity the law of the picked sample is ``p exp(r / temperature) / Z``; with G = 1 it is ``p``.
+    For G towards infinity the distribution of the selected sample is ``p exp(r / temperature) / Z``; with G = 1 it is
+    ``p``.
 
     Raises:
         ValueError: ``temperature`` or ``n`` is not positive, or a shape does not fit.
@@ -80,12 +82,12 @@ def accept(
 ) -> Tensor:
     """Return which samples one pass of rejection sampling accepts, ``u < exp((r - r_max) / beta)``, ``(B, G)`` bool.
 
-    With one fixed ``r_max`` above every reward the accepted follow ``p exp(r / beta) / Z`` exactly; with that of each
-    group, the default, only nearly, and its best sample is always accepted.
+    With one fixed ``r_max`` above every reward the accepted follow ``p exp(r / beta) / Z`` exactly; with the maximum of
+    each group (default) only approximately, and its best sample is always accepted.
 
     Args:
         rewards: ``(B, G)``.
-        beta: towards 0 only the best pass, towards infinity all.
+        beta: towards 0 only the best sample passes, towards infinity all.
         r_max: a number, or ``(B, 1)``.
         generator: source of randomness.
         mask: ``(B, G)``.
@@ -105,8 +107,8 @@ def rejection(
 ) -> Selection:
     """Select ``n`` samples of each group by passes of :func:`accept` without replacement (RSO: 64 to 8, beta 0.5).
 
-    Each pass is over what remains, with the largest remaining reward as ``r_max``; within a pass the first samples
-    win. Returned in the order of acceptance.
+    Each pass is over the remaining samples, with the largest remaining reward as ``r_max``; within a pass the first
+    accepted samples are taken. In the order of acceptance.
 
     Raises:
         ValueError: ``beta`` is not positive, ``n`` is not in 1..G, or a shape does not fit.

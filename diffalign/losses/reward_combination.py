@@ -1,13 +1,13 @@
-"""Several different rewards made one: ``(rewards (K, ...), weights, ...) -> (...)``, unreduced fp32 (fp64 kept).
+"""Combination of different rewards: ``(rewards (K, ...), weights, ...) -> (...)``, unreduced fp32 (fp64 kept).
 
-- ``rewards``: K first, then any axes, ``(K, B)`` or ``(K, B, G)``. They keep their gradients.
+- ``rewards``: K first, then any axes, ``(K, B)`` or ``(K, B, G)``. With gradient.
 - ``weights``: K numbers, or a tensor ``(K,)`` or ``(K, ...)`` that broadcasts (weights that differ per prompt);
-  detached. A reward of weight 0 (logged only) is not looked at, so it may be NaN.
+  detached. A reward of weight 0 (logged only) is ignored and may be NaN.
 
-Different rewards do not stand in for each other: a sample that one counted reward could not score (NaN, infinite) gets
-NaN, so that it leaves every later mean. Members that estimate the same thing do stand in: ``reward_ensembles``.
+A sample with a NaN or infinite value in a reward of non-zero weight gets NaN, so that later means leave it out.
+Ensemble members of one reward, where the others suffice: ``reward_ensembles``.
 
-Normalising the sum and summing the normalised are two things; for the latter see ``multi_reward``.
+These combine rewards before normalisation; for sums of normalised rewards see ``multi_reward``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def stacked(rewards: Tensor) -> Tensor:
     """Return ``rewards`` ``(K, ...)`` in fp32 (fp64 kept).
 
     Raises:
-        ValueError: there is no first axis, or nothing along it.
+        ValueError: there is no first axis, or it is empty.
     """
     if rewards.ndim == 0 or rewards.shape[0] == 0:
         raise ValueError(
@@ -46,7 +46,7 @@ def _spread(values: Weights, rewards: Tensor, name: str) -> Tensor:
 
 
 def _weighted(rewards: Tensor, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
-    """Rewards with uncounted and unusable entries made 0, weights, and where every counted reward is usable."""
+    """Rewards with ignored and invalid entries set to 0, weights, and where all weighted rewards are valid."""
     rewards = stacked(rewards)
     w = _spread(weights, rewards, "weights")
     if readable(w) and not (w.isfinite().all() and w.any()):
@@ -60,7 +60,7 @@ def _or_nan(value: Tensor, whole: Tensor) -> Tensor:
 
 
 def weighted_sum(rewards: Tensor, weights: Weights) -> Tensor:
-    """Return ``sum_k w_k r_k``. Weights may be negative: a nuisance is a reward of negative weight.
+    """Return ``sum_k w_k r_k``. Weights may be negative.
 
     Raises:
         ValueError: weights do not fit, are not finite, or are all 0.
@@ -70,13 +70,14 @@ def weighted_sum(rewards: Tensor, weights: Weights) -> Tensor:
 
 
 def product(rewards: Tensor) -> Tensor:
-    """Return ``prod_k r_k``: 0 as soon as one is (LPO, arXiv:2506.09373)."""
+    """Return ``prod_k r_k``: 0 if one is 0 (LPO, arXiv:2506.09373)."""
     usable = stacked(rewards).isfinite()
     return _or_nan(keep(rewards, usable).prod(0), usable.all(0))
 
 
 def harmonic(rewards: Tensor, weights: Weights, *, eps: float = 1e-8) -> Tensor:
-    """Return ``1 / sum_k w_k / (r_k + eps)``, near the smaller reward (RPO, arXiv:2407.12164; weights .3 and .7).
+    """Return ``1 / sum_k w_k / (r_k + eps)``, dominated by the smallest reward (RPO, arXiv:2407.12164; weights .3 and
+    .7).
 
     Raises:
         ValueError: a weight or a counted reward is negative (the value would be unbounded), or weights do not fit.
@@ -100,11 +101,11 @@ def log_sum(rewards: Tensor, weights: Weights, *, eps: float = 1e-8) -> Tensor:
 
 
 def tchebycheff(rewards: Tensor, weights: Weights, *, ideal: Weights | None = None) -> Tensor:
-    """Return ``min_k w_k (r_k - z_k)`` over the rewards of weight above 0: reaches every point of a Pareto front.
+    """Return ``min_k w_k (r_k - z_k)`` over the rewards of weight above 0: weights reach every point of a Pareto front.
 
     Args:
-        rewards: see the module.
-        weights: see the module; not negative.
+        rewards: ``(K, ...)``.
+        weights: K numbers or a tensor, not negative.
         ideal: ``z``, K numbers or a tensor as for weights, the best value of each reward; 0 by default.
 
     Raises:
@@ -117,12 +118,12 @@ def tchebycheff(rewards: Tensor, weights: Weights, *, ideal: Weights | None = No
 
 
 def gate(reward: Tensor, passed: Tensor, *, floor: float = 0.0) -> Tensor:
-    """Return ``reward`` where all checks passed, else ``floor``. A gate closed for a whole group gives it no advantage.
+    """Return ``reward`` where all checks passed, else ``floor``. A group that fails as a whole has no advantage.
 
     Args:
-        reward: ``(...)``. Behind a closed gate it is not looked at, so it may be NaN.
-        passed: ``(C, ...)``, C checks: bool, or 1, 0 and NaN for a check that could not be made. A failed check closes
-            the gate; failing that, a NaN one gives NaN.
+        reward: ``(...)``. It may be NaN where a check failed.
+        passed: ``(C, ...)``, C checks: bool, or 1, 0 and NaN for a check that was not evaluated. Any failed check gives
+            ``floor``; otherwise a NaN gives NaN.
         floor: value of a failure.
 
     Raises:
@@ -139,7 +140,7 @@ def gate(reward: Tensor, passed: Tensor, *, floor: float = 0.0) -> Tensor:
 
 
 def passed_all(passed: Tensor) -> Tensor:
-    """Return 1 where all of C checks ``(C, ...)`` passed, 0 where one failed, NaN where it hangs on one not made.
+    """Return 1 where all of C checks ``(C, ...)`` passed, 0 where one failed, otherwise NaN where one is NaN.
 
     Raises:
         ValueError: a check is neither 0, 1 nor NaN.
@@ -152,7 +153,7 @@ def passed_all(passed: Tensor) -> Tensor:
 
 
 def tiers(passed: Tensor, values: Sequence[float]) -> Tensor:
-    """Return ``values[n]`` with n the number of leading checks passed: a test bench that is climbed in order.
+    """Return ``values[n]`` with n the number of leading checks passed: tiered rewards.
 
     Args:
         passed: ``(C, ...)`` as for :func:`gate`, the first check first. A NaN below the first failure gives NaN.

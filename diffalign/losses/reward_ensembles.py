@@ -1,10 +1,10 @@
-"""Members of an ensemble made one reward: ``(rewards (K, ...), *, ...) -> (...)``, unreduced fp32 (fp64 kept).
+"""Combination of the members of a reward ensemble: ``(rewards (K, ...), *, ...) -> (...)``, unreduced fp32 (fp64 kept).
 
-The K members estimate the same thing (reward models, heads, critics), so they stand in for each other: a member that
-is NaN or infinite is left out of that sample, and the statistics are those of the rest. A sample that no member scored
-gets NaN. Gradients flow to every member that counts. For different rewards see ``reward_combination``.
+The K members estimate one reward (reward models, heads, critics): a NaN or infinite member is left out for that sample,
+and the statistics are those of the others. A sample without a valid member gets NaN. Gradients flow to all valid
+members. For different rewards see ``reward_combination``.
 
-Equal members give the member, whatever the function and its coefficient (``z_mean`` excepted).
+Equal members give that value, for any function and coefficient except ``z_mean``.
 ``worst_case <= soft_min <= mean``.
 """
 
@@ -18,8 +18,8 @@ from diffalign.losses.reward_combination import stacked
 
 
 def members(rewards: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rewards with unusable ones made 0, where they are usable ``(K, ...)``, and their number ``(...)``; a
-    number of 0 is NaN, so that what is divided by it is.
+    """Return rewards with invalid ones set to 0, where they are valid ``(K, ...)``, and the number of valid ones
+    ``(...)``, NaN instead of 0.
     """
     rewards = stacked(rewards)
     usable = rewards.isfinite()
@@ -28,33 +28,33 @@ def members(rewards: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def ensemble_mean(rewards: Tensor) -> Tensor:
-    """Return the mean of the usable members."""
+    """Return the mean of the valid members."""
     rewards, _, count = members(rewards)
     return rewards.sum(0) / count
 
 
 def ensemble_variance(rewards: Tensor, *, unbiased: bool = True) -> Tensor:
-    """Return the variance of the usable members, 0 for a single one: a measure of what the ensemble does not know."""
+    """Return the variance of the valid members, 0 for a single one: ensemble uncertainty per sample."""
     rewards, usable, count = members(rewards)
     square = keep((rewards - rewards.sum(0) / count) ** 2, usable).sum(0)
     return square / (count - int(unbiased)).clamp(min=1)
 
 
 def ensemble_std(rewards: Tensor, *, unbiased: bool = True) -> Tensor:
-    """Return the root of :func:`ensemble_variance`, with gradient 0 where there is no spread."""
+    """Return the root of :func:`ensemble_variance`, with gradient 0 where all members agree."""
     var = ensemble_variance(rewards, unbiased=unbiased)
     return var.clamp(min=torch.finfo(var.dtype).tiny).sqrt()
 
 
 def worst_case(rewards: Tensor) -> Tensor:
-    """Return the smallest usable member (WCO, arXiv:2310.02743)."""
+    """Return the smallest valid member (WCO, arXiv:2310.02743)."""
     rewards, usable, count = members(rewards)
     low = torch.where(usable, rewards, torch.inf).amin(0)
     return torch.where(count > 0, low, count)
 
 
 def mean_var(rewards: Tensor, *, coef: float = 0.1, unbiased: bool = True) -> Tensor:
-    """Return ``mean - coef * variance`` (UWO, arXiv:2310.02743; coef < 0 rewards what is unknown, as MaxInfoRL).
+    """Return ``mean - coef * variance`` (UWO, arXiv:2310.02743; coef < 0 rewards uncertainty, as MaxInfoRL).
 
     The released code has an unbiased variance and .1 under PPO (the defaults here), a population variance and 1 (.5 in
     the launcher) for best-of-n. The variance has the unit of the squared reward: scale ``coef`` with it.
@@ -70,8 +70,8 @@ def mean_std(rewards: Tensor, *, coef: float, unbiased: bool = True) -> Tensor:
 def soft_min(rewards: Tensor, *, temperature: float = 0.3) -> Tensor:
     """Return ``-a log mean_k exp(-r_k / a)``, the entropic certainty equivalent of risk aversion ``1 / a``.
 
-    ``a -> 0`` is the smallest member, ``a -> inf`` the mean; a negative ``a`` seeks risk, the soft maximum
-    ``b log mean exp(r / b)`` with ``b = -a`` (SAFE's double critic, its code: a = .3).
+    ``a -> 0`` is the smallest member, ``a -> inf`` the mean; a negative ``a`` is risk-seeking, the soft maximum ``b log
+    mean exp(r / b)`` with ``b = -a`` (SAFE's double critic, its code: a = .3).
 
     Raises:
         ValueError: ``temperature`` is 0 or not finite.
@@ -81,7 +81,7 @@ def soft_min(rewards: Tensor, *, temperature: float = 0.3) -> Tensor:
     rewards, usable, count = members(rewards)
     edge = torch.where(usable, rewards, torch.inf if a > 0 else -torch.inf)
     edge = edge.amin(0) if a > 0 else edge.amax(0)
-    above = keep(rewards - edge, usable)  # before the exponential: inf of a member left out would reach the gradient
+    above = keep(rewards - edge, usable)  # an invalid inf would reach the gradient
     return edge - a * ((-above / a).expm1().sum(0) / count).log1p()
 
 
@@ -89,9 +89,9 @@ def robust(rewards: Tensor, nominal: Tensor, *, weight: float) -> Tensor:
     """Return ``weight * nominal + (1 - weight) * worst_case`` (BRME, arXiv:2409.15360 [derived]; weight not known).
 
     Args:
-        rewards: see the module.
-        nominal: ``(...)``, the reward to trust, for example that of :func:`most_confident`; NaN gives NaN.
-        weight: in [0, 1]; 1 trusts, 0 is the worst case alone.
+        rewards: ``(K, ...)``.
+        nominal: ``(...)``, the nominal reward, for example of :func:`most_confident`; NaN gives NaN.
+        weight: in [0, 1]; 1 is the nominal reward, 0 the worst case.
 
     Raises:
         ValueError: ``weight`` is outside [0, 1], or the shapes do not fit.
@@ -103,11 +103,11 @@ def robust(rewards: Tensor, nominal: Tensor, *, weight: float) -> Tensor:
 
 
 def most_confident(rewards: Tensor, std: Tensor) -> Tensor:
-    """Return, per sample, the usable member with the smallest ``std`` (BRME's nominal reward [derived]).
+    """Return, per sample, the valid member with the smallest ``std`` (BRME's nominal reward [derived]).
 
     Args:
-        rewards: see the module.
-        std: ``(K, ...)``, the deviation that each member states for its own value.
+        rewards: ``(K, ...)``.
+        std: ``(K, ...)``, the predicted standard deviation of each member.
 
     Raises:
         ValueError: a deviation is negative, or the shapes differ.
@@ -120,10 +120,10 @@ def most_confident(rewards: Tensor, std: Tensor) -> Tensor:
 
 
 def z_mean(rewards: Tensor) -> Tensor:
-    """Return the mean of the members after each was standardised over all samples (DTR, arXiv:2412.09104, its code).
+    """Return the mean of the members, each standardised over all samples (DTR, arXiv:2412.09104, its code).
 
-    Population deviation, no eps; a member without spread has z-scores of 0. Positive affine changes of a member change
-    nothing. Means and deviations are those of the tensor given, detached: pass a whole data set, or a whole batch.
+    Population std, no eps; a constant member has z-scores of 0. Invariant under positive affine maps of a member. Means
+    and deviations are those of the given tensor, detached: pass a whole data set or batch.
     """
     rewards, usable, _ = members(rewards)
     rows, valid = rewards.detach().flatten(1), usable.flatten(1)

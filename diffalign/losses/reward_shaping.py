@@ -1,16 +1,16 @@
 """Transforms of one reward: ``(r, ..., *, ...) -> like r``, unreduced fp32 (fp64 kept).
 
-- ``r``: ``(B,)`` or ``(B, G)``, larger is better; integers and half precision are widened. It keeps its gradient, so
-  that a differentiable reward can be shaped before it is propagated back.
-- ``ref``: ``(B, M)``, rewards of M reference samples (of the frozen model, say) of the same prompts, detached here.
-  NaN ones are left out; a prompt without a usable one gets NaN.
+- ``r``: ``(B,)`` or ``(B, G)``, larger is better; integers and half precision are widened. With gradient, for reward
+  back-propagation.
+- ``ref``: ``(B, M)``, rewards of M reference samples of the same prompts, for example of the frozen model; detached.
+  NaN ones are left out; a prompt without a valid one gets NaN.
 - statistics, thresholds and confidences are detached.
 
-NaN means "could not be scored" and stays NaN, so that the sample leaves every later mean; no transform makes it 0.
+NaN means "could not be scored" and stays NaN, so that later means leave the sample out.
 
-A shift that is the same for a whole prompt (``center``, ``affine`` with scale 1) is erased by every group-centred
-advantage. It matters with a critic, where a shift ``b`` changes the discounted return of T steps by
-``b (1 - gamma**T) / (1 - gamma)``. A reference *inside* a sigmoid is not erased.
+Group-centred advantages cancel a shift per prompt (``center``, ``affine`` with scale 1). With a critic a shift ``b``
+changes the discounted return of T steps by ``b (1 - gamma**T) / (1 - gamma)``. A reference *inside* a sigmoid does not
+cancel.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from diffalign.losses.common import Moments, as_float, check_positive, check_pro
 
 
 def _refs(r: Tensor, ref: Tensor) -> Tensor:
-    """Reference rewards ``(B, M)`` as ``(B, M)`` or ``(B, 1, M)``, one axis more than ``r``; unusable ones NaN."""
+    """Reference rewards ``(B, M)`` as ``(B, M)`` or ``(B, 1, M)``, one axis more than ``r``; invalid ones NaN."""
     if r.ndim not in (1, 2) or ref.ndim != 2 or ref.shape[0] != r.shape[0] or ref.shape[1] == 0:
         raise ValueError(
             f"rewards must have shape (B,) or (B, G) and their references (B, M) with M >= 1, "
@@ -40,16 +40,16 @@ def affine(r: Tensor, *, scale: float = 1.0, shift: float = 0.0) -> Tensor:
 
 
 def center(r: Tensor, ref: Tensor) -> Tensor:
-    """Return ``r - mean(ref)`` (contrastive rewards; FREEHAND's first stage). Erased by group centring."""
+    """Return ``r - mean(ref)`` (contrastive rewards; FREEHAND's first stage). Cancelled by group centring."""
     return as_float(r) - _refs(r, ref).nanmean(-1)
 
 
 def standardize(r: Tensor, stats: Moments, *, bound: float = torch.inf, eps: float = 1e-8) -> Tensor:
-    """Return ``(r - mean) / std``, held in ``[-bound, bound]`` (PPO-max with running statistics; 10 in its code).
+    """Return ``(r - mean) / std``, clamped to ``[-bound, bound]`` (PPO-max with running statistics; 10 in its code).
 
     Args:
-        r: see the module; any shape.
-        stats: running moments, updated with this batch or not, as the caller likes.
+        r: any shape.
+        stats: running moments, with or without this batch.
         bound: largest absolute value; the gradient of a bounded reward is 0.
         eps: least std.
 
@@ -66,8 +66,8 @@ def standardize(r: Tensor, stats: Moments, *, bound: float = torch.inf, eps: flo
 def sigmoid_ref(r: Tensor, ref: Tensor, *, k: float = 1.0) -> Tensor:
     """Return ``mean_m sigmoid(k (r - ref_m))``, in (0, 1) (PAR, arXiv:2502.18770, its code; M <= 10, 1 will do).
 
-    The mean Bradley-Terry win rate against the references: 1/2 at a single reference, slope at most ``k / 4``. What
-    goes far beyond the references earns next to nothing more, which is what keeps a reward from being hacked.
+    The mean Bradley-Terry win rate against the references: 1/2 at a single reference, slope at most ``k / 4``. It
+    saturates far above the references, against reward hacking.
 
     Raises:
         ValueError: ``k`` is not positive, or a shape does not fit.
@@ -79,10 +79,10 @@ def sigmoid_ref(r: Tensor, ref: Tensor, *, k: float = 1.0) -> Tensor:
 
 
 def logsigmoid_ref(r: Tensor, ref: Tensor, *, quantile: float = 0.85) -> Tensor:
-    """Return ``log sigmoid(r - q)`` with ``q`` that quantile of the references, <= 0 (LSC, arXiv:2402.00742).
+    """Return ``log sigmoid(r - q)`` with ``q`` the quantile of the references, <= 0 (LSC, arXiv:2402.00742).
 
-    The slope is ``sigmoid(q - r)``: bad samples count, good ones hardly. The sum over several rewards is the log of a
-    product of probabilities, a logical AND. The percentile is that of a third-party port [second-hand].
+    The slope ``sigmoid(q - r)`` is small for high rewards. The sum over several rewards is the log of a product of
+    probabilities, a logical AND. The percentile is from a third-party port [second-hand].
 
     Raises:
         ValueError: ``quantile`` is outside [0, 1], or a shape does not fit.
@@ -92,12 +92,12 @@ def logsigmoid_ref(r: Tensor, ref: Tensor, *, quantile: float = 0.85) -> Tensor:
 
 
 def logit_winrate(win_rate: Tensor, *, eps: float = 1e-6) -> Tensor:
-    """Return ``logit(p)`` with ``p`` held in ``[eps, 1 - eps]`` (P2R, arXiv:2306.14111).
+    """Return ``logit(p)`` with ``p`` clamped to ``[eps, 1 - eps]`` (P2R, arXiv:2306.14111).
 
     Args:
         win_rate: any shape, share of votes for the sample against one fixed baseline sample of its prompt, in [0, 1].
             Under Bradley-Terry its logit is ``r - r_baseline``.
-        eps: bound; all votes one way give +-13.8.
+        eps: bound; unanimous votes give +-13.8.
 
     Raises:
         ValueError: a win rate is outside [0, 1], or ``eps`` outside (0, 1).
@@ -112,9 +112,9 @@ def clipped_prob(q: Tensor, *, prior: float | Tensor) -> Tensor:
     """Return ``max(q - prior, 0)`` (IRRL's clipped linear reward, arXiv:2302.00270, its code).
 
     Args:
-        q: any shape, a discriminator's probability of the right one of n classes.
-        prior: probability before looking, 1 / n. The unclipped form is ``affine(q, shift=-prior)``; ``log q - log
-            prior`` is what this replaces: it is not bounded below, so a bad discriminator drowns the rest.
+        q: any shape, a discriminator's probability of the correct one of n classes.
+        prior: prior probability, 1 / n. The unclipped form is ``affine(q, shift=-prior)``; ``log q - log prior``, which
+            this replaces, is not bounded below.
 
     Raises:
         ValueError: a probability is outside [0, 1].
@@ -125,7 +125,7 @@ def clipped_prob(q: Tensor, *, prior: float | Tensor) -> Tensor:
 
 
 def deadband(r: Tensor, *, low: float, high: float) -> Tensor:
-    """Return 0 below ``low``, 1 above ``high``, ``r`` between (Vision-R1's criteria, arXiv:2503.18013, its code).
+    """Return 0 below ``low``, 1 above ``high``, ``r`` in between (Vision-R1's criteria, arXiv:2503.18013, its code).
 
     ``low=0, high=1`` is the identity on [0, 1]; ``low = high`` a step.
 
@@ -145,7 +145,7 @@ def threshold(z: Tensor, *, tau: float = -0.5) -> Tensor:
 
 
 def count_discount(r: Tensor, count: Tensor, *, power: float = 3.0) -> Tensor:
-    """Return ``r * count**-power`` (ONI): what was met ``count`` times in this episode is worth less each time.
+    """Return ``r * count**-power`` (ONI): decay by the number of occurrences in the episode.
 
     Raises:
         ValueError: a count is not positive, ``power`` is negative, or the shapes differ.
@@ -159,7 +159,7 @@ def count_discount(r: Tensor, count: Tensor, *, power: float = 3.0) -> Tensor:
 
 
 def distance_decay(distance: Tensor, *, limit: float) -> Tensor:
-    """Return ``max(0, 1 - distance / limit)``, 1 on the spot and 0 from ``limit`` on (LPO, arXiv:2506.09373).
+    """Return ``max(0, 1 - distance / limit)``, 1 at distance 0 and 0 beyond ``limit`` (LPO, arXiv:2506.09373).
 
     Raises:
         ValueError: ``limit`` is not positive.

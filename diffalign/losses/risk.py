@@ -1,4 +1,4 @@
-"""RiskPO: an advantage that looks at the lower part of the distribution of rewards instead of its mean."""
+"""RiskPO: an advantage from the lower quantiles of the rewards instead of their mean."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def risk_advantage(
     """Return the mixed value-at-risk advantage ``(omega c + g) / (1 + omega)``, like ``scores``, detached.
 
     ``g = ((S - q_lo)+ - (S - q_hi)+ [- (q_hi - q_lo)]) / (a_hi - a_lo)`` is the range value at risk, ``c = -(q_lo - S)+
-    / a_lo`` the shortfall below. Never falls with the score. A mastered bundle (``S >= q_hi``) gets exactly 0 with the
-    baseline. RiskPO (arXiv:2510.00911, RTkenny/RiskPO): the yaml's default has the baseline, the published script has
-    not.
+    / a_lo`` the shortfall below. It does not decrease with the score. With the baseline a bundle with ``S >= q_hi``
+    gets exactly 0. RiskPO (arXiv:2510.00911, RTkenny/RiskPO): baseline on in the yaml's default, off in the published
+    script.
 
     Args:
-        scores: any shape: the summed rewards of bundles; NaN gets 0.
-        q_lo: tracked quantile of the scores at level ``a_lo``.
+        scores: any shape, summed rewards of bundles; NaN gets 0.
+        q_lo: running quantile of the scores at level ``a_lo``.
         q_hi: at level ``a_hi`` (.9 on MATH), not below ``q_lo``.
         a_lo: in (0, a_hi).
         a_hi: at most 1.
@@ -53,14 +53,14 @@ def share_by_merit(bundle: Tensor, rewards: Tensor, *, tol: float = 1e-6) -> Ten
     """Share each bundle's advantage among its members in proportion to ``r - mean of the prompt``,
     ``(..., P, G)``, detached.
 
-    The form that RiskPO's code calls "sum-mean": shares add up to the bundle's advantage, a member below its prompt's
-    mean gets the opposite sign. Where the merits add up to (nearly) nothing all members get the same. The divisor is
-    that sum, which may be small: shares can exceed the whole.
+    "sum-mean" in RiskPO's code: shares sum to the bundle's advantage, a member below its prompt's mean has the opposite
+    sign. If the sum of merits is at most ``tol`` all members get the same. Shares can exceed the total, since the
+    divisor is that sum.
 
     Args:
-        bundle: ``(..., G)``, advantage of bundle g, which holds sample g of each prompt.
+        bundle: ``(..., G)``, advantage of bundle g, which consists of sample g of each prompt.
         rewards: ``(..., P, G)``, G samples of each of the bundle's P prompts (10 and 5 in the paper).
-        tol: sums of merits of at most this size count as nothing.
+        tol: largest absolute sum of merits that counts as 0.
 
     Raises:
         ValueError: a shape does not fit.

@@ -1,7 +1,7 @@
-"""Weights and masks for samples whose sampler and trainer disagree, or that have become too old.
+"""Weights and masks for the mismatch of sampler and trainer, and for stale samples.
 
-``log_ratio (B, T)`` is the log-prob of the training policy minus that of the sampler that drew the tokens; all of it is
-detached. Weights multiply a policy loss, masks are bool and join its ``mask``. Nothing here has a gradient.
+``log_ratio (B, T)`` is the log-prob of the training policy minus that of the sampler, detached. Weights multiply a
+policy loss, masks are bool and are combined with its ``mask``. No gradients.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def sequence_weights(
 
 
 def unit_mean(weights: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Return weights over their mean of all valid tokens (``rollout_is_batch_normalize``); as they are if that is 0."""
+    """Return weights over their mean of all valid tokens (``rollout_is_batch_normalize``); unchanged if that is 0."""
     mean = masked_mean(weights, mask)
     return weights / torch.where(mean > 1e-8, mean, torch.ones_like(mean))
 
@@ -68,7 +68,7 @@ def unit_mean(weights: Tensor, *, mask: Tensor | None = None) -> Tensor:
 def within_ratio(log_ratio: Tensor, *, lower: float, upper: float, mask: Tensor | None = None) -> Tensor:
     """Return tokens whose ratio ``exp(-x)`` lies in ``[lower, upper]``, ``(B, T)`` bool (verl's ``token_k1``).
 
-    For ``seq_sum_k1`` and ``seq_mean_k1`` give the row's sum or mean, expanded, as ``log_ratio``.
+    For ``seq_sum_k1`` and ``seq_mean_k1`` pass the row's sum or mean, expanded, as ``log_ratio``.
 
     Raises:
         ValueError: not ``0 < lower <= upper``, or a shape does not fit.
@@ -88,9 +88,9 @@ def off_policy_sequence_mask(log_ratio: Tensor, adv: Tensor, *, threshold: float
     Formula: keep where A >= 0 or mean_t(-x_t) <= threshold
 
     Args:
-        log_ratio: ``(B, T)``; NaN where the sampler gave no log-prob.
+        log_ratio: ``(B, T)``; NaN where the sampler has no log-prob.
         adv: ``(B,)``, ``(B, 1)`` or ``(B, T)``.
-        threshold: largest mean KL estimate of a sequence of A < 0, > 0 (0.5, say).
+        threshold: largest mean KL estimate of a sequence of A < 0, > 0, for example 0.5.
         mask: ``(B, T)``.
 
     Raises:
@@ -108,7 +108,8 @@ def top_entropy_mask(entropy: Tensor, *, share: float = 0.2, mask: Tensor | None
 
     Formula: keep where H >= its quantile 1 - share over the batch
 
-    The threshold is the quantile ``1 - share`` over the batch; a token on it counts. ``share = 1`` keeps all.
+    The threshold is the quantile ``1 - share`` over the batch; a token at the threshold is kept. ``share = 1`` keeps
+    all.
 
     Raises:
         ValueError: ``share`` is outside [0, 1], or a shape does not fit.

@@ -1,4 +1,4 @@
-"""DDPO's advantage: each prompt is compared with its own recent rewards, so that groups of one do."""
+"""DDPO's advantage: rewards normalised per prompt over recent batches, for groups of one sample."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from diffalign.losses.common import as_float
 
 History = dict[str, list[float]]
-"""Recent rewards of each prompt, oldest first: plain, so that a checkpoint can hold it as JSON. Starts as ``{}``."""
+"""Recent rewards of each prompt, oldest first; serialises to JSON in a checkpoint. Starts as ``{}``."""
 
 
 def _mean_std(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and population std; the mean of equal values is exact, so that they get advantages of exactly 0."""
+    """Mean and population std; the mean of equal values is exact, so that their advantages are exactly 0."""
     mean = values[0] + statistics.fmean(v - values[0] for v in values)
     return mean, statistics.fmean((v - mean) ** 2 for v in values) ** 0.5
 
@@ -33,14 +33,14 @@ def running_advantage(
     stat_tracking.py).
 
     This batch's rewards enter the history first. A prompt with fewer than ``min_count`` entries is normalised by the
-    mean and std of this batch. Standard deviations are population ones. NaN rewards enter nothing and get 0.
+    mean and std of this batch. Population std. NaN rewards are left out and get 0.
 
     Args:
-        history: what an earlier call returned, ``{}`` at the start; not changed.
+        history: the history returned by the previous call, ``{}`` at the start; not modified.
         prompts: N prompts.
-        rewards: ``(N,)``, those of all processes, so that every process holds the same history.
+        rewards: ``(N,)`` of all processes, so that every process has the same history.
         buffer_size: entries kept per prompt (32 in DDPO's large runs, 16 in its default).
-        min_count: entries needed before a prompt stands on its own.
+        min_count: entries needed for statistics per prompt.
         eps: added to the standard deviation.
 
     Returns:

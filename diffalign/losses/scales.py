@@ -1,7 +1,6 @@
 """More scales for :func:`~diffalign.losses.group_advantage`, all of its shape ``(rewards, mask, eps, ...) -> divisor``.
 
-See :mod:`diffalign.losses.baselines`, which also has the scale that belongs to :func:`counted_center
-<diffalign.losses.baselines.counted_center>`.
+The scale of :func:`counted_center <diffalign.losses.baselines.counted_center>` is in :mod:`diffalign.losses.baselines`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def mean_abs(rewards: Tensor, mask: Tensor, eps: float) -> Tensor:
 def _beta_fit(rate: Tensor) -> tuple[Tensor, Tensor]:
     """Parameters of the Beta density of BNPO for success rates ``(P,)``: 1 + a third of a fit by moments, at least 1.
 
-    Rates without spread, or a single one, say nothing about a density: both are then 1, which is flat.
+    Both are 1 (uniform) for a single rate or equal rates.
     """
     if rate.numel() < 2 or rate.max() == rate.min():
         return torch.ones_like(rate[:1]), torch.ones_like(rate[:1])
@@ -50,7 +49,7 @@ def beta_density(rewards: Tensor, mask: Tensor, eps: float) -> Tensor:
     a factor. ``eps`` is its smallest value, the bound on the weight (1e-6 in the code), not added.
 
     Args:
-        rewards: ``(B, G)`` in [0, 1]; map others affinely first.
+        rewards: ``(B, G)`` in [0, 1]; map others to it first.
         mask: ``(B, G)``.
         eps: smallest divisor.
 

@@ -1,12 +1,11 @@
-"""Which samples of a group to keep.
+"""Selection of samples of a group.
 
 All have one shape, ``(rewards (B, G), ..., *, mask (B, G)) -> Selection(indices (B, n), weight (B, n))``: ``indices``
-pick samples of each group, best first where there is an order, and ``weight`` is 1, or 0 where a slot stays empty
-because the group has nothing to offer (its index is then meaningless, but valid). Train on
-``values.gather(1, indices)`` times ``weight``. Detached.
+pick samples of each group, best first where there is an order, and ``weight`` is 1, or 0 for an empty slot, whose index
+is valid but arbitrary. Train on ``values.gather(1, indices)`` times ``weight``. Detached.
 
-NaN, infinite and masked rewards are never selected. Ties go to the first sample. Random rules of the same shape are in
-:mod:`~diffalign.losses.resampling`.
+NaN, infinite and masked rewards are never selected. Of equal rewards the first is selected. Random rules of the same
+shape are in :mod:`~diffalign.losses.resampling`.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ class Selection(NamedTuple):
 
 
 def usable_rewards(rewards: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return rewards ``(B, G)`` with ``-inf`` where unusable, and which are usable."""
+    """Return rewards ``(B, G)`` with ``-inf`` where invalid, and which are valid."""
     valid = usable(rewards, mask)
     return torch.where(valid, as_float(rewards), -math.inf), valid
 
 
 def check_count(n: int, rewards: Tensor) -> None:
-    """Refuse to select more samples than a group has, or none.
+    """Reject a number of samples outside 1..G.
 
     Raises:
         ValueError: ``n`` is not in 1..G.
@@ -45,7 +44,7 @@ def check_count(n: int, rewards: Tensor) -> None:
 
 
 def chosen(index: Tensor, filled: Tensor) -> Selection:
-    """Return a selection from its indices and which of its slots are filled, bool, both ``(B, n)``."""
+    """Return a selection from indices and a bool mask of the filled slots, both ``(B, n)``."""
     return Selection(index, filled.float())
 
 
@@ -69,8 +68,8 @@ def topk(rewards: Tensor, *, n: int, mask: Tensor | None = None) -> Selection:
 def best_worst(rewards: Tensor, *, gap: float = 0.0, mask: Tensor | None = None) -> Selection:
     """Select the largest and the smallest reward of each group, ``n = 2``, as a pair (West-of-N, Cream, PF-PPO BW).
 
-    A pair whose rewards are not further apart than ``gap`` weighs 0. Extremes are those of the group; verl's PF-PPO
-    takes those of the whole batch.
+    A pair with a reward gap of at most ``gap`` has weight 0. Extremes are those of the group; verl's PF-PPO takes those
+    of the whole batch.
 
     Raises:
         ValueError: ``gap`` is NaN, or a shape does not fit.
@@ -87,13 +86,13 @@ def best_worst(rewards: Tensor, *, gap: float = 0.0, mask: Tensor | None = None)
 def rank_then_point(scores: Tensor, wins: Tensor, *, mask: Tensor | None = None) -> Selection:
     """Select the best-scored winner and the worst-scored loser of a pairwise ranking, ``n = 2`` (UnifiedReward).
 
-    The pair weighs 0 if a side is empty or the winner does not score higher. Scores are compared as numbers; the
-    released code compares strings, so that 9 beats 10.
+    The pair has weight 0 if a side is empty or the winner's score is not higher. Scores are compared as numbers; the
+    released code compares strings, in which 9 > 10.
 
     Args:
         scores: ``(B, G)`` pointwise scores.
-        wins: ``(B, G)`` in [0, 1], share of comparisons won, averaged over both orders of presentation. Above 1/2 is a
-            winner, below a loser; 1/2 is neither.
+        wins: ``(B, G)`` in [0, 1], share of comparisons won, averaged over both orders of presentation; winners above
+            1/2, losers below.
         mask: ``(B, G)``.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Log-probs of the tokens of a causal language model: what most objectives here start from.
+"""Log-probs of the tokens of a causal language model, the input of most objectives.
 
-The model is any that speaks transformers' language: ``get_decoder()`` (the layers below the output embedding),
-``get_output_embeddings()`` (a linear layer) and ``config``. Nothing is imported for it.
+The model follows the interface of transformers: ``get_decoder()`` (the layers below the output embedding),
+``get_output_embeddings()`` (a linear layer) and ``config``. transformers itself is not imported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from diffalign.losses.checks import check_same_shape
 from diffalign.losses.linear_log_prob import linear_log_prob
 
-# What some families do to their logits after the linear layer, by its name in the configuration.
+# Transforms of the logits after the linear layer in some model families, by configuration key.
 AFTER_THE_HEAD = (
     "final_logit_softcapping",
     "logit_scale",
@@ -26,7 +26,7 @@ AFTER_THE_HEAD = (
 
 
 def _head(model: Any) -> nn.Linear:
-    """The output embedding, if the logits are nothing but it times the hidden states."""
+    """The output embedding, if the logits are a linear map of the hidden states."""
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear:
         raise ValueError(
@@ -51,21 +51,21 @@ def _positions(decoder: Any, attention_mask: Tensor) -> dict[str, Tensor]:
 def sequence_log_probs(
     model: Any, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor, *, temperature: float = 1.0
 ) -> Tensor:
-    """Return the log-prob of each token given those before it, ``(B, T - 1)`` fp32 in nats, never all logits.
+    """Return the log-prob of each token given those before it, ``(B, T - 1)`` fp32 in nats, without the full logits.
 
     Entry t belongs to token t + 1, so its mask is ``completion_mask[:, 1:]``; 0 outside. Reduce with
-    :func:`~diffalign.losses.log_ratio` or ``sum(1)``. Call it under ``torch.no_grad()`` for a reference. It goes past
-    the model's own ``forward``: call it inside whatever gathers sharded weights and averages gradients (FSDP, DDP).
+    :func:`~diffalign.losses.log_ratio` or ``sum(1)``. Call it under ``torch.no_grad()`` for a reference. It bypasses
+    the model's ``forward``: under FSDP or DDP call it inside the wrapped module's forward.
 
     Args:
         model: a causal language model of transformers, bare or with a PEFT adapter below its head.
-        input_ids: ``(B, T)`` prompt and completion, padded on either side; positions count from the first token.
+        input_ids: ``(B, T)`` prompt and completion, padded on either side; positions start at the first token.
         attention_mask: ``(B, T)``, 1 for tokens, 0 for padding.
         completion_mask: ``(B, T)``, 1 for the tokens of the completion.
         temperature: that of sampling, > 0.
 
     Raises:
-        ValueError: shapes differ, or the logits are more than a linear layer on the hidden states.
+        ValueError: shapes differ, or the logits are not a linear map of the hidden states.
     """
     check_same_shape(input_ids=input_ids, attention_mask=attention_mask, completion_mask=completion_mask)
     head = _head(model)
@@ -73,5 +73,5 @@ def sequence_log_probs(
     positions = _positions(decoder, attention_mask)
     hidden = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **positions)[0]
     chosen = (completion_mask * attention_mask)[:, 1:].bool()
-    labels = torch.where(chosen, input_ids[:, 1:], -100)  # which linear_log_prob leaves out
+    labels = torch.where(chosen, input_ids[:, 1:], -100)  # ignored by linear_log_prob
     return linear_log_prob(hidden[:, :-1], head.weight, labels, bias=head.bias, temperature=temperature)

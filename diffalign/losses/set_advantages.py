@@ -1,18 +1,18 @@
-"""Advantages of sets of samples whose diversity counts besides each sample's utility (SGRPO, arXiv:2605.08659).
+"""Advantages from the utility of samples and the diversity of sets (SGRPO, arXiv:2605.08659).
 
-Three ways to combine, of one shape, ``(utility, diversity, *, credit, weight, temperature) -> (S, N, G)``:
+Three combinations, of one shape, ``(utility, diversity, *, credit, weight, temperature) -> (S, N, G)``:
 
 - ``utility (S, N, G)``: rewards of G samples in each of N sets in each of S supergroups (one prompt each);
-- ``diversity (S, N)``: of each set, 1 - mean pairwise similarity, say; :func:`gate_diversity` may close it;
-- ``credit (S, N, G)``: how much the set's diversity falls without the sample, to share it out among the members; None
-  gives each the same;
+- ``diversity (S, N)``: of each set, for example 1 - mean pairwise similarity; optionally through
+  :func:`gate_diversity`;
+- ``credit (S, N, G)``: decrease of the set's diversity without the sample, to distribute it among the members; None for
+  equal shares;
 - ``weight``: share of diversity in [0, 1]; 0 is leave-one-out over the N G samples;
-- ``temperature``: of the sharing, > 0.
+- ``temperature``: of the shares, > 0.
 
-Baselines are leave-one-out, nothing is divided by a std, the result has no gradient; a sample without a finite utility
-counts nowhere and gets 0. Form: IDEA-XL/SGRPO
-src/rl_shared/sgrpo.py, whose trainer's default is :func:`advantage_sum` without credit and most of whose configurations
-use :func:`reward_sum` with it.
+Baselines are leave-one-out, without a std; the result has no gradient; samples without a finite utility are left out
+and get 0. Form: IDEA-XL/SGRPO src/rl_shared/sgrpo.py, whose trainer's default is :func:`advantage_sum` without credit
+and most of whose configurations use :func:`reward_sum` with it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ CREDIT_EPS = 1e-4
 
 
 def gate_diversity(diversity: Tensor, utility: Tensor, *, threshold: float) -> Tensor:
-    """Return ``diversity (S, N)``, 0 for sets whose mean utility is not above the threshold: variety of bad samples
-    earns nothing. ``utility (S, N, G)``.
-    """
+    """Return ``diversity (S, N)``, 0 for sets whose mean utility is not above the threshold. ``utility (S, N, G)``."""
     utility, diversity = _inputs(utility, diversity)
     return torch.where(utility.nanmean(2) > threshold, diversity, torch.zeros_like(diversity)).detach()
 
@@ -52,8 +50,8 @@ def _rloo(x: Tensor) -> Tensor:
 def credit_weights(credit: Tensor, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return the shares of a gain and of a loss, each like ``credit (S, N, G)`` with mean 1 in each set.
 
-    ``G softmax(+-z / temperature)``, z the credit standardised in its set (unbiased std + 1e-4): who brings diversity
-    gets more of a gain and less of a loss.
+    ``G softmax(+-z / temperature)``, z the credit standardised in its set (unbiased std + 1e-4): members with a high
+    credit get more of a gain and less of a loss.
 
     Raises:
         ValueError: the temperature is not positive.
@@ -64,7 +62,7 @@ def credit_weights(credit: Tensor, *, temperature: float = 1.0) -> tuple[Tensor,
 
 
 def _shared(utility: Tensor, diversity: Tensor, credit: Tensor | None, temperature: float) -> Tensor:
-    """Advantage of each set's diversity over the other sets, ``(S, N, 1)``, or shared out to ``(S, N, G)``."""
+    """Advantage of each set's diversity over the other sets, ``(S, N, 1)``, or distributed, ``(S, N, G)``."""
     adv = _rloo(diversity)[:, :, None]
     if credit is None:
         return adv
@@ -82,7 +80,7 @@ def reward_sum(
     temperature: float = 1.0,
 ) -> Tensor:
     """Return the leave-one-out advantage of ``(1 - weight) u + weight D`` over all N G samples; ``D`` is the set's
-    diversity, shared out so that its mean in the set stays. Arguments: see the module.
+    diversity, distributed with its mean in the set unchanged.
     """
     check_probability(weight=weight)
     utility, diversity = _inputs(utility, diversity)
@@ -100,7 +98,7 @@ def advantage_sum(
     temperature: float = 1.0,
 ) -> Tensor:
     """Return ``(1 - weight)`` times the leave-one-out advantage of utility over all N G samples plus ``weight`` times
-    that of diversity over the N sets, shared out. Arguments: see the module.
+    that of diversity over the N sets, distributed.
     """
     check_probability(weight=weight)
     utility, diversity = _inputs(utility, diversity)
@@ -117,8 +115,7 @@ def hierarchical_sum(
     temperature: float = 1.0,
 ) -> Tensor:
     """Return :func:`advantage_sum` with utility compared inside each *set*: the shared reward minus ``(1 - weight)``
-    times the others' mean utility in the set and ``weight`` times the mean diversity of the other sets. Arguments: see
-    the module.
+    times the others' mean utility in the set and ``weight`` times the mean diversity of the other sets.
     """
     check_probability(weight=weight)
     utility, diversity = _inputs(utility, diversity)

@@ -1,8 +1,8 @@
-"""Terms that pull towards good samples.
+"""Supervised terms on positive samples.
 
-All have one shape, ``u -> like u``, unreduced fp32, to be minimised: ``u = beta * log-ratio`` of a sample that is known
-to be good, or minus its denoising error. But for ``logsigmoid`` (slope -1/2) the slope at 0 is -1: the first step is
-that of plain fine-tuning, what differs is what follows.
+All have one shape, ``u -> like u``, unreduced fp32, to be minimised: ``u = beta * log-ratio`` of a positive sample, or
+minus its denoising error. The slope at 0 is -1, that of plain fine-tuning (``logsigmoid``: -1/2); the functions differ
+away from 0.
 
 ``chi2``, ``hellinger`` and ``nll`` are ``f*(-u)`` with f* the convex conjugate of Pearson's chi-squared
 (``t + t**2 / 4``), the squared Hellinger (``t / (1 - t)``) and the total-variation divergence (``t``): f-SFT
@@ -23,19 +23,19 @@ def _value(u: Tensor) -> Tensor:
 
 
 def nll(u: Tensor) -> Tensor:
-    """Return ``-u``: plain fine-tuning. Three scalings circulate for RPO's term (sum, token mean, with or without
-    beta): pass what is already reduced and weight the result.
+    """Return ``-u``: plain fine-tuning. RPO's term exists with three scalings (sum, token mean, with or without beta):
+    pass a reduced ``u`` and weight the result.
     """
     return -_value(u)
 
 
 def logsigmoid(u: Tensor) -> Tensor:
-    """Return ``-log sigmoid(u)``: stops pulling once ``u`` is large (GRM, RDPO)."""
+    """Return ``-log sigmoid(u)``: saturates for large ``u`` (GRM, RDPO)."""
     return softplus(-_value(u))
 
 
 def chi2(u: Tensor) -> Tensor:
-    """Return ``-u + u**2 / 4``: minimal at ``u = 2``, pulls back beyond (f-SFT)."""
+    """Return ``-u + u**2 / 4``: minimal at ``u = 2`` (f-SFT)."""
     u = _value(u)
     return -u + u**2 / 4
 
@@ -43,8 +43,8 @@ def chi2(u: Tensor) -> Tensor:
 def hellinger(u: Tensor, *, floor: float = -0.9) -> Tensor:
     """Return ``-u / (1 + u)``: saturates at -1 (f-SFT).
 
-    Singular at ``u = -1``, so below ``floor`` (in (-1, 0]) it goes on along its tangent [ours]: a sample that the
-    policy has lost is still pulled back, with a bounded force.
+    Singular at ``u = -1``, so below ``floor`` (in (-1, 0]) it continues along its tangent [ours], with a bounded
+    gradient.
 
     Raises:
         ValueError: ``floor`` is out of range.
@@ -57,9 +57,9 @@ def hellinger(u: Tensor, *, floor: float = -0.9) -> Tensor:
 
 
 def exp(u: Tensor, *, max_exponent: float = 20.0) -> Tensor:
-    """Return ``exp(-u)``, the conjugate of the KL divergence up to a shift; often printed as Hellinger's.
+    """Return ``exp(-u)``, the conjugate of the KL divergence up to a shift; some papers print it as Hellinger's.
 
-    ``-u`` is held below ``max_exponent``, where the gradient is 0.
+    ``-u`` is clamped to at most ``max_exponent``, without a gradient beyond.
     """
     check_positive(max_exponent=max_exponent)
     return (-_value(u)).clamp(max=max_exponent).exp()

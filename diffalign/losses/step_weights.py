@@ -1,7 +1,7 @@
 """Weights of the trained steps of a trajectory. All have one shape, ``(std, dt, mask) -> like std``, and a mean of 1.
 
-``std`` and ``dt`` are ``(T,)`` or ``(B, T)``: noise ``c`` and sigma difference (either sign) of each step. ``mask``
-names the trained steps; the others weigh 0 and leave the mean. A row without a trained step is all 0.
+``std`` and ``dt`` are ``(T,)`` or ``(B, T)``: noise ``c`` and sigma difference (either sign) of each step. ``mask`` is
+1 at the trained steps; the others have weight 0 and are left out of the mean. A row without a trained step is all 0.
 """
 
 from __future__ import annotations
@@ -36,18 +36,17 @@ def uniform_weights(std: Tensor, dt: Tensor, mask: Tensor | None = None) -> Tens
 
 
 def tempflow_weights(std: Tensor, dt: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return ``c / mean(c)``: TempFlow-GRPO's noise-aware weight (arXiv:2508.04324, the formula; its scripts carry
-    constants).
+    """Return ``c / mean(c)``: TempFlow-GRPO's noise-aware weight (arXiv:2508.04324, the formula; constants in its
+    scripts).
     """
     std, dt, valid = _steps(std, dt, mask)
     return _normalised(std, valid)
 
 
 def guard_weights(std: Tensor, dt: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return ``1 / |dt|`` over its mean: GRPO-Guard's step weight (arXiv:2510.22319), which the code does not
-    normalise.
+    """Return ``1 / |dt|`` over its mean: GRPO-Guard's step weight (arXiv:2510.22319), not normalised in the code.
 
-    The normalisation leaves the learning rate where it was; relative to a KL term it divides the policy term by
+    The normalisation keeps the learning rate comparable; relative to a KL term it divides the policy term by
     mean(1/|dt|).
     """
     std, dt, valid = _steps(std, dt, mask)

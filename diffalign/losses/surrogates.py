@@ -1,7 +1,8 @@
-"""Log-ratios of diffusion, flow and masked models, which feed every pair, list, unpaired and regression loss unchanged.
+"""Surrogate log-ratios of diffusion, flow and masked models: inputs of all pair, listwise, unpaired and regression
+losses.
 
-A denoiser has no tractable log-prob; what stands in for ``log p - log p_ref`` is the *surrogate* ``Delta``, larger
-where the policy likes a sample more than the reference does:
+A denoiser has no tractable log-prob; ``log p - log p_ref`` is replaced by a *surrogate*, larger where the policy fits a
+sample better than the reference:
 
 - :func:`epsilon`: ``-(m - m_ref) / 2``, m the squared error of the predicted noise, ``(B,)``;
 - :func:`velocity`: ``-w(t) (m - m_ref) / 2``, m that of the predicted velocity, ``(B,)``;
@@ -11,9 +12,8 @@ where the policy likes a sample more than the reference does:
 The policy's prediction is the only input with a gradient. Errors are *means* over latent elements, as the published
 betas (Diffusion-DPO 2000 to 5000, flows 100 to 500) suppose; ``reduce=latent_sum`` needs ``beta / (C H W)``.
 
-Rules of comparison: samples that are compared share one t, and by default the noise (:mod:`diffalign.losses.draws`).
-There are no log-probs here, so a "reference-free" method becomes a margin on :func:`denoising_error`, which is not
-comparable between images; say so where it is used.
+Compared samples share one t, and by default the noise (:mod:`diffalign.losses.draws`). A "reference-free" method
+becomes a margin on :func:`denoising_error`, which is not comparable between images.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from diffalign.losses.time_weights import Weight, constant_weight, elbo_weight
 
 
 def region_mean(region: Tensor) -> Reduce:
-    """Return a ``reduce`` that averages over a region only; a sample without one has the error 0.
+    """Return a ``reduce`` that averages over a region only; a sample without such an entry has the error 0.
 
     Args:
         region: ``(B, 1, H, W)``, or any shape that broadcasts to the latents; 1 inside.
@@ -66,16 +66,15 @@ def denoising_error(prediction: Tensor, target: Tensor, *, reduce: Reduce = late
 
 
 def epsilon(prediction: Tensor, reference: Tensor, target: Tensor, *, reduce: Reduce = latent_mean) -> Tensor:
-    """Return ``-(m - m_ref) / 2``, ``(B,)``, at one drawn (t, noise) (Diffusion-DPO, arXiv:2311.12908).
+    """Return ``-(m - m_ref) / 2``, ``(B,)``, at one sampled (t, noise) (Diffusion-DPO, arXiv:2311.12908).
 
-    Taken as ``(p - ref) (p + ref - 2 target)``, in which no large terms cancel: exactly 0 at the reference, and with
-    all its digits near it.
+    Computed as ``(p - ref) (p + ref - 2 target)``, in which no large terms cancel: exactly 0 at the reference.
 
     Args:
-        prediction: ``(B, ...)`` the policy's noise, carries the gradient.
+        prediction: ``(B, ...)`` the policy's noise, with gradient.
         reference: ``(B, ...)`` the reference's noise for the same input.
         target: ``(B, ...)`` the noise that was added; the noise found by inversion (InPO, SmPO); or the prediction
-            stored at roll-out (Diffusion-DRO).
+            stored at rollout (Diffusion-DRO).
         reduce: :func:`~diffalign.losses.diffusion.latent_mean`, ``latent_sum``, or :func:`region_mean`.
 
     Raises:
@@ -122,7 +121,7 @@ def gaussian_step(
 
     Args:
         next_x: ``(B, T, ...)`` the stored samples.
-        mean: ``(B, T, ...)`` the policy's means, carry the gradient.
+        mean: ``(B, T, ...)`` the policy's means, with gradient.
         mean_ref: ``(B, T, ...)`` the reference's means.
         std: noise of each step: a number, ``(T,)`` or ``(B, T)``; steps of noise 0 give 0.
         reduce: :func:`~diffalign.losses.diffusion.latent_mean` or ``latent_sum``.

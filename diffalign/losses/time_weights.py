@@ -34,7 +34,7 @@ def alpha_bar_weight(alpha_bar: Tensor) -> Tensor:
 
 
 def elbo_weight(mask_prob: Tensor) -> Tensor:
-    """Return ``1 / a``, ``a`` held above 1e-3: the weight of masked models whose mask probability is linear in time
-    (MDLM; D2-DPO, arXiv:2503.08295, where time runs from noise to data and ``a = 1 - t``).
+    """Return ``1 / a``, ``a`` clamped to at least 1e-3: the weight of masked models whose mask probability is linear in
+    time (MDLM; D2-DPO, arXiv:2503.08295, where time runs from noise to data and ``a = 1 - t``).
     """
     return 1 / mask_prob.clamp(min=1e-3)

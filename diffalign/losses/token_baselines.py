@@ -1,7 +1,7 @@
 """Advantages per token, normalised over all tokens of a batch or by a baseline per position.
 
 Shapes: tokens ``(N, T)``, groups ``(B, G, T)``. ``mask`` has the shape of the values, 1 where there is a token. A
-denoising step takes the place of a token. Nothing here has a gradient.
+denoising step takes the place of a token. No gradients.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def whiten(values: Tensor, *, mask: Tensor | None = None, eps: float = 1e-8) -> 
 
 def returns_to_go(rewards: Tensor, *, mask: Tensor | None = None, gamma: float = 1.0) -> Tensor:
     """Return ``sum_{s >= t} gamma**(s - t) r_s`` over the valid tokens of each row, like ``rewards (N, T)``; 0 where
-    masked. Masked tokens (tool output) are passed over without a discount.
+    masked. Masked tokens (tool output) are skipped without a discount.
     """
     check_floating(rewards=rewards)
     r, valid = keep(rewards.detach(), mask), torch.ones_like(rewards, dtype=torch.bool) if mask is None else mask.bool()
@@ -60,7 +60,7 @@ def optimal_token_baseline(
         sum_sq: ``(B, G, T)`` sums of squared probabilities over the vocabulary.
         mask: ``(B, G, T)``.
         eps: added to the divisor.
-        zero_tail: no baseline where the longest member is alone.
+        zero_tail: no baseline beyond the second longest member.
 
     Raises:
         ValueError: the shapes differ or are not ``(B, G, T)``.
@@ -78,6 +78,6 @@ def optimal_token_baseline(
 
 
 def compressed(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return values with the valid tokens of each row first, and their former places for ``scatter``; ``(..., T)``."""
+    """Return values with the valid tokens of each row first, and their indices for ``scatter``; ``(..., T)``."""
     order = (~mask.bool()).long().argsort(dim=-1, stable=True)
     return values.gather(-1, order), order

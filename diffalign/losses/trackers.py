@@ -1,8 +1,8 @@
 """Running state of a scalar: average, quantile, and a proportional-integral-derivative controller.
 
-State goes in and comes out; nothing is changed in place. States are 0-d fp64 tensors, which a checkpoint can hold;
-None starts one. Values that are not finite say nothing: they are left out, and a batch without a usable value leaves
-the state as it was. The exact running mean and deviation is :func:`diffalign.losses.common.update_moments`.
+Functional: a call takes the old state and returns the new one. States are 0-d fp64 tensors for checkpoints; None is the
+initial state. Values that are not finite are left out, and a batch without a valid value keeps the state. The exact
+running mean and deviation is :func:`diffalign.losses.common.update_moments`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from diffalign.losses.common import check_probability, keep, scored
 
 
 def _start(state: Tensor | None, x: Tensor) -> Tensor:
-    """The state as a 0-d fp64 tensor; NaN stands for none."""
+    """The state as a 0-d fp64 tensor; NaN for none."""
     if state is None:
         return torch.full((), torch.nan, dtype=torch.float64, device=x.device)
     if state.numel() != 1:
@@ -25,7 +25,7 @@ def _start(state: Tensor | None, x: Tensor) -> Tensor:
 
 
 def _advance(state: Tensor, first: Tensor, later: Tensor, valid: Tensor) -> Tensor:
-    """``first`` if there was no state, ``later`` if there was, ``state`` if the batch had nothing usable."""
+    """``first`` if there was no state, ``later`` if there was, ``state`` if the batch has no valid value."""
     return torch.where(valid.any(), torch.where(state.isnan(), first, later), state)
 
 
@@ -33,13 +33,13 @@ def update_ema(state: Tensor | None, x: Tensor, *, rate: float = 0.1, mask: Tens
     """Return ``(1 - rate) * state + rate * mean(x)``; the mean itself at the first call.
 
     Args:
-        state: what an earlier call returned, None at the start.
+        state: state returned by the previous call, None at the start.
         x: values of this batch, any shape, detached here.
         rate: share of the new batch, in [0, 1]; 0 freezes.
         mask: shape of ``x``, 1 where valid.
 
     Returns:
-        0-d fp64 tensor; NaN as long as nothing usable was seen.
+        0-d fp64 tensor; NaN before the first valid value.
 
     Raises:
         ValueError: ``rate`` is outside [0, 1], or a shape does not fit.
@@ -55,7 +55,7 @@ def update_quantile(
 ) -> Tensor:
     """Return ``state + rate * (level - share of x below state)`` (RiskPO, its code); the empirical quantile at first.
 
-    It stands still when the share below is ``level``. The step has the unit of ``x``: scale ``rate`` with its spread.
+    Stationary when the share below is ``level``. The step has the unit of ``x``: scale ``rate`` with its spread.
     Arguments, result and errors as in :func:`update_ema`; ``level`` in [0, 1].
     """
     check_probability(level=level, rate=rate)
@@ -67,14 +67,14 @@ def update_quantile(
 
 
 class Pid(NamedTuple):
-    """Memory of a controller: the bounded sum of errors and the last error, each a 0-d fp64 tensor."""
+    """State of a controller: the bounded sum of errors and the last error, each a 0-d fp64 tensor."""
 
     integral: Tensor
     error: Tensor
 
 
 def empty_pid() -> Pid:
-    """Return the memory of a controller that has seen nothing."""
+    """Return the initial state of a controller."""
     zero = torch.zeros((), dtype=torch.float64)
     return Pid(zero, zero.clone())
 
@@ -82,13 +82,13 @@ def empty_pid() -> Pid:
 def update_pid(
     state: Pid, error: Tensor | float, *, gains: tuple[float, float, float] = (0.3, 0.01, 0.05), bound: float = 1.0
 ) -> tuple[Pid, Tensor]:
-    """Return the new memory and ``p * error + i * integral + d * (error - last error)`` (SAFE, its code).
+    """Return the new state and ``p * error + i * integral + d * (error - last error)`` (SAFE, its code).
 
     Args:
-        state: what an earlier call returned, :func:`empty_pid` at the start.
+        state: state returned by the previous call, :func:`empty_pid` at the start.
         error: one number; in SAFE the velocity of the running reward minus .001.
         gains: p, i and d.
-        bound: the integral is held in ``[-bound, bound]``.
+        bound: the integral is clamped to ``[-bound, bound]``.
 
     Raises:
         ValueError: ``bound`` is not positive.

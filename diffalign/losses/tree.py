@@ -1,11 +1,11 @@
-"""Advantages along trees and chains: what each segment of a trajectory added to the expected reward.
+"""Advantages of segments of a trajectory, along trees and chains: the gain in expected reward of each segment.
 
-A tree is flat: ``value (N,)`` of each node and ``parent (N,)``, -1 for a root and otherwise smaller than the node's own
-number. Several trees may stand in one array. An edge, from a parent to a child, is a segment: some tokens, some
-denoising steps, a turn. Its advantage is the child's value minus the parent's, so along a path they add up to leaf
-minus root. A chain (``parent = i - 1``) gives differences.
+A tree is flat: ``value (N,)`` of each node and ``parent (N,)``, -1 for a root and otherwise smaller than the node's
+index. One array may contain several trees. An edge from a parent to a child is a segment: some tokens, some denoising
+steps, a turn. Its advantage is the child's value minus the parent's; along a path they sum to leaf minus root. A chain
+(``parent = i - 1``) gives differences.
 
-NaN says that a node could not be scored: it leaves its parent's mean, and its edge gets 0.
+A NaN node (could not be scored) is left out of its parent's mean, and its edge gets 0.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def _means(value: Tensor, parent: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def backed_up(value: Tensor, parent: Tensor) -> Tensor:
-    """Return values in which each inner node is the mean of its *direct children*, ``(N,)``, detached.
+    """Return values with each inner node replaced by the mean of its *direct children*, ``(N,)``, detached.
 
     The mean of children is the mean of leaves only in balanced trees (SPO's code, hybrid_inference_strategy.py, takes
-    the children). Leaves keep their value; an inner node without any scored child is NaN, whatever stood there.
+    the children). Leaves keep their value; an inner node without a scored child is NaN.
 
     Args:
         value: ``(N,)``; only leaves are read.
@@ -88,7 +88,7 @@ def tree_advantage(value: Tensor, parent: Tensor) -> Tensor:
 def sibling_advantage(value: Tensor, parent: Tensor, *, eps: float = 1e-6) -> Tensor:
     """Return ``(value - mean of siblings) / (their std + eps)`` of each node, ``(N,)``, detached; 0 for a root.
 
-    A node is its own sibling, the std is the population's. On :func:`backed_up` values this is :func:`tree_advantage`
+    A node is its own sibling; population std. On :func:`backed_up` values this is :func:`tree_advantage`
     over the std of the parent's children, which SPO offers.
 
     Raises:
@@ -107,12 +107,12 @@ def chain_advantage(value: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Return the gain ``value[:, t + 1] - value[:, t]`` of each segment of chains, ``(B, T)``, detached.
 
     Args:
-        value: ``(B, T + 1)``, before the first segment, then after each: a Monte-Carlo value (SPO-chain), the belief in
-            the right answer (information gain), the reward of a preview.
+        value: ``(B, T + 1)``, before the first segment, then after each: a Monte-Carlo value (SPO-chain), the
+            probability of the correct answer (information gain), the reward of a preview.
         mask: ``(B, T)``, 1 where there is a segment.
 
     Raises:
-        ValueError: ``value`` holds no segment, or the mask has another shape.
+        ValueError: ``value`` has no segment, or the mask has another shape.
     """
     if value.ndim != 2 or value.shape[1] < 2:
         raise ValueError(f"expected values of shape (B, T + 1) with T >= 1, got {tuple(value.shape)}")
@@ -122,14 +122,14 @@ def chain_advantage(value: Tensor, *, mask: Tensor | None = None) -> Tensor:
 
 
 def spread(adv: Tensor, segment: Tensor) -> Tensor:
-    """Give each step the advantage of its segment, ``(B, T)``.
+    """Return the advantage of each step's segment, ``(B, T)``.
 
     Args:
         adv: ``(B, S)``.
-        segment: ``(B, T)``, number of each step's segment, 0..S-1; -1 for a step without one, which gets 0.
+        segment: ``(B, T)``, index of each step's segment, 0..S-1; -1 for a step without one, which gets 0.
 
     Raises:
-        ValueError: a row or a segment number does not exist.
+        ValueError: a shape does not fit, or a segment index does not exist.
     """
     if adv.ndim != 2 or segment.ndim != 2 or len(adv) != len(segment):
         raise ValueError(f"expected adv (B, S) and segment (B, T), got {tuple(adv.shape)} and {tuple(segment.shape)}")
@@ -139,8 +139,8 @@ def spread(adv: Tensor, segment: Tensor) -> Tensor:
 
 
 def cut_segments(prob: Tensor, *, threshold: float = 0.9, every: int = 5) -> Tensor:
-    """Return the number of each token's segment, ``(B, T)``: a new one begins after every ``every``-th token whose
-    probability at roll-out was below the threshold (SPO-chain: .9, each 5th or 10th).
+    """Return the index of each token's segment, ``(B, T)``: a new one begins after every ``every``-th token with a
+    rollout probability below the threshold (SPO-chain: .9, each 5th or 10th).
 
     Raises:
         ValueError: ``prob`` is not ``(B, T)``, or ``every`` is below 1.

@@ -1,8 +1,9 @@
-"""Hands an objective of this package to TRL's ``DPOTrainer``: TRL tokenises, runs both models, logs and saves, and the
-last line, the loss, is ours.
+"""Runs an objective of this package in TRL's ``DPOTrainer``: TRL tokenises, runs both models, logs and saves; only the
+loss is replaced.
 
-TRL is not imported: its class comes in, a subclass goes out. Made for TRL 1.0 to 1.16, whose trainer puts the chosen
-halves before the rejected ones, marks answers by ``completion_mask`` and runs the policy before the reference.
+TRL is not imported: :func:`with_objective` takes its class and returns a subclass. For TRL 1.0 to 1.16, whose trainer
+puts the chosen halves before the rejected ones, marks completions by ``completion_mask`` and runs the policy before the
+reference.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from torch import Tensor
 
 from diffalign.losses.common import keep
 
-# Settings of TRL that belong to its own losses; with another objective they would do nothing.
+# Settings of TRL's own losses, without effect on another objective.
 OF_ITS_LOSSES = ("loss_type", "loss_weights", "label_smoothing", "f_divergence_type", "ld_alpha", "use_weighting")
 
 
 class Pairs(NamedTuple):
-    """What an objective sees: log-probs of the answers' tokens in nats, 0 where ``mask`` is."""
+    """Inputs of an objective: log-probs of the completion tokens in nats, 0 where ``mask`` is."""
 
-    logp_w: Tensor  # (B, T), of the policy on the chosen answers, with its gradient
+    logp_w: Tensor  # (B, T), of the policy on the chosen completions, with its gradient
     logp_l: Tensor  # (B, T), on the rejected ones
     ref_w: Tensor  # (B, T), of the reference, or (B,), their sums, under TRL's precompute_ref_log_probs
     ref_l: Tensor
@@ -32,12 +33,12 @@ class Pairs(NamedTuple):
 
     @property
     def r_w(self) -> Tensor:
-        """Summed log-ratios of the chosen answers, ``(B,)``."""
+        """Summed log-ratios of the chosen completions, ``(B,)``."""
         return _summed(self.logp_w) - _summed(self.ref_w)
 
     @property
     def r_l(self) -> Tensor:
-        """Summed log-ratios of the rejected answers, ``(B,)``."""
+        """Summed log-ratios of the rejected completions, ``(B,)``."""
         return _summed(self.logp_l) - _summed(self.ref_l)
 
 
@@ -46,16 +47,16 @@ def _summed(x: Tensor) -> Tensor:
 
 
 def token_log_probs(outputs: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
-    """Return log-probs of the tokens of the answers, ``(N, T - 1)`` fp32, 0 elsewhere.
+    """Return log-probs of the completion tokens, ``(N, T - 1)`` fp32, 0 elsewhere.
 
     Args:
-        outputs: of the model, with ``log_probs`` (TRL's head that never makes all logits) or with ``logits``; virtual
-            tokens before those of ``input_ids`` are left out.
+        outputs: of the model, with ``log_probs`` (TRL's memory-efficient head) or with ``logits``; virtual tokens
+            before ``input_ids`` are left out.
         input_ids: ``(N, T)``.
-        mask: ``(N, T - 1)``, 1 where token t + 1 belongs to the answer.
+        mask: ``(N, T - 1)``, 1 where token t + 1 belongs to the completion.
 
     Raises:
-        ValueError: the outputs have neither.
+        ValueError: the outputs have neither ``log_probs`` nor ``logits``.
     """
     ready, logits = getattr(outputs, "log_probs", None), getattr(outputs, "logits", None)
     if ready is not None:
@@ -69,7 +70,7 @@ def token_log_probs(outputs: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
 
 @contextmanager
 def _watched(models: list[Any], inputs: Mapping[str, Tensor]) -> Iterator[list[Tensor]]:
-    """The log-probs of each forward pass of the models while this lasts, in their order."""
+    """Context that collects the log-probs of each forward pass of the models, in order."""
     seen: list[Tensor] = []
     mask = inputs["completion_mask"][:, 1:]
 
@@ -85,16 +86,16 @@ def _watched(models: list[Any], inputs: Mapping[str, Tensor]) -> Iterator[list[T
 
 
 def pairs(seen: list[Tensor], inputs: Mapping[str, Tensor]) -> Pairs:
-    """Return a batch of TRL's as :class:`Pairs`.
+    """Return a TRL batch as :class:`Pairs`.
 
     Args:
-        seen: token log-probs ``(2 B, T - 1)`` of the policy, then of the reference unless its sums stand in ``inputs``;
-            what was run after them (TRL's logits for metrics) is not looked at.
-        inputs: TRL's batch: ``completion_mask (2 B, T)``, chosen first; perhaps ``ref_chosen_logps (B,)`` and
+        seen: token log-probs ``(2 B, T - 1)`` of the policy, then of the reference unless its sums are in ``inputs``;
+            later passes (TRL's logits for metrics) are ignored.
+        inputs: TRL's batch: ``completion_mask (2 B, T)``, chosen first; optionally ``ref_chosen_logps (B,)`` and
             ``ref_rejected_logps``.
 
     Raises:
-        ValueError: fewer forward passes were seen.
+        ValueError: there were fewer forward passes.
     """
     precomputed = "ref_chosen_logps" in inputs
     if len(seen) < (1 if precomputed else 2):
@@ -109,7 +110,7 @@ def pairs(seen: list[Tensor], inputs: Mapping[str, Tensor]) -> Pairs:
 
 
 def check_settings(args: Any) -> None:
-    """Refuse settings of TRL's own losses, which would silently do nothing.
+    """Reject settings of TRL's own losses, which would have no effect.
 
     Args:
         args: TRL's ``DPOConfig``.
@@ -125,10 +126,10 @@ def check_settings(args: Any) -> None:
 
 
 def with_objective(trainer: type[Any], objective: Callable[[Pairs], Tensor]) -> type[Any]:
-    """Return a subclass of TRL's ``DPOTrainer`` that trains with an objective of ours.
+    """Return a subclass of TRL's ``DPOTrainer`` that trains with an objective of this package.
 
-    ``with_objective(trl.DPOTrainer, lambda p: recipes.get("dpo")(p.r_w, p.r_l, beta=0.1))``, used as that class is. Its
-    ``beta`` scales the logged rewards only. TRL runs the reference for its metrics also where the objective has none.
+    ``with_objective(trl.DPOTrainer, lambda p: recipes.get("dpo")(p.r_w, p.r_l, beta=0.1))``, is used like that class.
+    Its ``beta`` scales the logged rewards only. TRL runs the reference for its metrics also if the objective has none.
 
     Args:
         trainer: ``trl.DPOTrainer`` or a subclass.

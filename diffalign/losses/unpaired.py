@@ -1,4 +1,4 @@
-"""Losses on single desirable and undesirable samples: no pair is needed.
+"""Losses on single desirable and undesirable samples, without pairs.
 
 All have one shape, ``(u, desirable, *, shift=0.0, weight_d=1.0, weight_u=1.0, mask=None) -> like u``, unreduced fp32:
 
@@ -8,8 +8,7 @@ All have one shape, ``(u, desirable, *, shift=0.0, weight_d=1.0, weight_u=1.0, m
 - ``weight_d``, ``weight_u``: weights of desirable and undesirable samples, >= 0, shaped like ``shift``; detached.
 - ``mask``: shape of ``u``, 1 where valid.
 
-Each is a function of the signed margin ``s = u - shift`` (desirable) or ``shift - u`` (undesirable), so adding one
-constant to ``u`` and ``shift`` changes nothing.
+Each is a function of the signed margin ``s = u - shift`` (desirable) or ``shift - u`` (undesirable).
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def _check(u: Tensor, desirable: Tensor, mask: Tensor | None) -> None:
 
 
 def _signed(u: Tensor, desirable: Tensor, shift: float | Tensor, mask: Tensor | None) -> Tensor:
-    """Margin on the right side of the shift, masked entries 0."""
+    """Signed margin, masked entries 0."""
     _check(u, desirable, mask)
     u = keep(u, mask)
     margin = u - per_row(shift, u).detach()
@@ -91,15 +90,15 @@ def _with_link(
 def logistic(s: Tensor) -> Tensor:
     """Return ``-log sigmoid(s)``, weighted (BCO, arXiv:2404.04656; the teacher step of VPD; OPA-DPO's anchor).
 
-    One desirable and one undesirable sample of a prompt bound the pair loss of DPO from above, for every shift. TRL's
-    ``bco_pair`` has no shift and is not BCO.
+    The sum over a desirable and an undesirable sample of a prompt is an upper bound of DPO's loss, for every shift.
+    TRL's ``bco_pair`` has no shift and is not BCO.
     """
     return F.softplus(-s)
 
 
 @_with_link(_weighted)
 def kto(s: Tensor) -> Tensor:
-    """Return ``1 - sigmoid(s)``, weighted: bounded, so that the gradient of a sample far on the wrong side vanishes
+    """Return ``1 - sigmoid(s)``, weighted: bounded, with a vanishing gradient far on the wrong side
     (KTO; Diffusion-KTO, arXiv:2404.04465, with :func:`kto_shift`).
     """
     return torch.sigmoid(-s)
@@ -117,7 +116,7 @@ def risk_seeking(s: Tensor) -> Tensor:
 def linear(s: Tensor) -> Tensor:
     """Return ``-s``, weighted (PMPO, arXiv:2410.04166; DSO's DRO on errors).
 
-    Unbounded below as soon as an undesirable sample has a weight: it needs a KL term, or few steps and a small adapter.
+    Unbounded below with undesirable samples: add a KL term, or use few steps and a small adapter.
     """
     return -s
 
@@ -142,10 +141,11 @@ def class_mean_shift(u: Tensor, desirable: Tensor, mask: Tensor | None = None) -
 
 
 def density_ratio(prob: Tensor, *, low: float = 0.5, high: float = 10.0) -> Tensor:
-    """Return ``p / (1 - p)`` held to ``[low, high]``, like ``prob``, detached: BCO's weight of an undesirable sample.
+    """Return ``p / (1 - p)`` clamped to ``[low, high]``, like ``prob``, detached: BCO's weight of an undesirable
+    sample.
 
     Args:
-        prob: probability, in [0, 1], that the prompt comes from the desirable samples, by a classifier of prompts.
+        prob: probability in [0, 1] that the prompt belongs to a desirable sample, from a classifier of prompts.
         low: smallest weight, positive (TRL's BCO trainer: 0.5).
         high: largest weight (10).
 

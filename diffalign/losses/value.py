@@ -55,7 +55,7 @@ def huber(pred: Tensor, target: Tensor, *, delta: float = 0.5) -> Tensor:
 def clipped(pred: Tensor, target: Tensor, *, old: Tensor, clip: float = 0.2) -> Tensor:
     """Return ``max(e**2, (old + clamp(pred - old, +-clip) - target)**2) / 2``: PPO's value loss (PPO-max: 0.2).
 
-    ``old``: prediction at roll-out, shape of ``pred``, detached. No gradient where the value has moved further than
+    ``old``: prediction at rollout, shape of ``pred``, detached. No gradient where the value has moved further than
     ``clip`` towards its target.
     """
     check_positive(clip=clip)
@@ -84,8 +84,8 @@ def soft_median(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def expectile(pred: Tensor, target: Tensor, *, level: float = 0.5) -> Tensor:
-    """Return ``|level - 1[e > 0]| e**2``: above 1/2 the value leans to the best targets (IQL; IPL: 0.7, MetaWorld
-    0.75). ``level`` in (0, 1).
+    """Return ``|level - 1[e > 0]| e**2``: above 1/2 the value is above the mean (IQL; IPL: 0.7, MetaWorld 0.75).
+    ``level`` in (0, 1).
     """
     check_probability(level=level, open_ends=True)
     e = _error(pred, target)
@@ -99,10 +99,9 @@ def itakura_saito(pred: Tensor, target: Tensor, *, alpha: float = 1.0, max_expon
     Args:
         pred: any shape.
         target: broadcasts to ``pred``.
-        alpha: risk aversion, negative to seek risk, not 0; towards 0 the loss is ``e**2 / 2``. A head trained with
+        alpha: risk aversion, negative for risk seeking, not 0; towards 0 the loss is ``e**2 / 2``. A head trained with
             ``alpha = -1 / beta`` on rewards of reference samples learns ``beta log Z`` [derived].
-        max_exponent: bound of ``alpha e``; beyond it the loss goes on along its tangent, so that a head that starts
-            far off does not overflow and still comes back [ours].
+        max_exponent: bound of ``alpha e``; beyond it the loss continues along its tangent, against overflow [ours].
 
     Raises:
         ValueError: ``alpha`` is 0.
@@ -121,10 +120,10 @@ def lower_mean(quantiles: Tensor, levels: Tensor, *, below: float) -> Tensor:
     Args:
         quantiles: ``(..., Q)`` predictions.
         levels: ``(Q,)`` their levels.
-        below: highest level that counts; 1 for the plain mean.
+        below: highest level in the mean; 1 for the plain mean.
 
     Raises:
-        ValueError: no level is that low, or there is not one level for each quantile.
+        ValueError: no level is at most ``below``, or there is not one level for each quantile.
     """
     if levels.shape != quantiles.shape[-1:]:
         raise ValueError(f"{tuple(quantiles.shape)} quantiles need one level each, got levels {tuple(levels.shape)}")

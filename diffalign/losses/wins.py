@@ -1,11 +1,12 @@
-"""Win matrices of a group: ``P (B, G, G)``, the probability that sample i beats sample j, and the scores made of them.
+"""Win matrices of a group, ``P (B, G, G)``, the probability that sample i beats sample j, and scores computed from
+them.
 
-``P + P'`` is 1 and the diagonal 1/2. Matrices are made from rewards ``(B, G)`` (:func:`bradley_terry`,
-:func:`indicator`), from K voters or factors ``(K, B, G)`` (:func:`majority`, :func:`lexicographic`), or from a judge
-that is asked in both orders (:func:`both_orders`). A judge of two images needs no reward model, and may go in circles.
+``P + P'`` is 1 and the diagonal 1/2. Matrices are computed from rewards ``(B, G)`` (:func:`bradley_terry`,
+:func:`indicator`), from K voters or factors ``(K, B, G)`` (:func:`majority`, :func:`lexicographic`), or from a pairwise
+judge in both orders (:func:`both_orders`). Judgements may be intransitive.
 
-All is detached: scores are rewards. A sample that could not be scored (NaN) has NaN in its row and column; scores
-leave such comparisons out, and a sample compared with nobody gets NaN.
+All detached: scores are rewards. A sample that could not be scored has NaN in its row and column; scores leave such
+comparisons out, and a sample without a comparison gets NaN.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def bradley_terry(rewards: Tensor) -> Tensor:
 
 
 def indicator(rewards: Tensor) -> Tensor:
-    """Return ``1[r_i > r_j]``, 1/2 on ties, from rewards ``(B, G)``: nothing but their order counts."""
+    """Return ``1[r_i > r_j]``, 1/2 on ties, from rewards ``(B, G)``: uses their order only."""
     return _step(_gaps(rewards, 2))
 
 
@@ -60,10 +61,10 @@ def majority(votes: Tensor) -> Tensor:
 
 
 def lexicographic(factors: Tensor, *, margins: Sequence[float]) -> Tensor:
-    """Return who wins by the first factor whose gap exceeds its margin; none: 1/2 (HERON, arXiv:2309.02632).
+    """Return 1 or 0 by the first factor whose gap exceeds its margin, 1/2 without one (HERON, arXiv:2309.02632).
 
     Args:
-        factors: ``(K, B, G)``, the most important first; a NaN one decides nothing.
+        factors: ``(K, B, G)``, the most important first; a NaN factor does not decide.
         margins: K numbers >= 0, in the unit of each factor. The paper's are c_k times the factor's deviation; its
             released code uses the second margin for all later factors, this does not.
 
@@ -81,11 +82,11 @@ def lexicographic(factors: Tensor, *, margins: Sequence[float]) -> Tensor:
 
 
 def both_orders(verdicts: Tensor) -> Tensor:
-    """Return ``(V_ij + 1 - V_ji) / 2``, free of a judge's liking for the first place; a failed verdict counts 1/2.
+    """Return ``(V_ij + 1 - V_ji) / 2``, without the judge's position bias; a failed verdict counts 1/2.
 
     Args:
         verdicts: ``(B, G, G)``, probability of i when i is shown first and j second; NaN where the answer could not be
-            read. The diagonal is not looked at.
+            parsed. The diagonal is ignored.
 
     Raises:
         ValueError: a verdict is outside [0, 1], or the shape is another.
@@ -96,14 +97,14 @@ def both_orders(verdicts: Tensor) -> Tensor:
 
 
 def _others(matrix: Tensor) -> Tensor:
-    """The matrix with its diagonal NaN: nobody competes with itself."""
+    """The matrix with a NaN diagonal."""
     return square(matrix).masked_fill(torch.eye(len(matrix[0]), dtype=torch.bool, device=matrix.device), torch.nan)
 
 
 def mean_wins(matrix: Tensor) -> Tensor:
     """Return the win rate against the others, ``(B, G)`` (SPO, arXiv:2401.04056). Its mean over a group is 1/2.
 
-    With :func:`indicator` it is the rank over G - 1; in a circle all have 1/2, so that nobody has an advantage.
+    With :func:`indicator` it is the rank over G - 1; in a cycle all have 1/2 and no advantage.
     """
     return _others(matrix).nanmean(2)
 
@@ -135,15 +136,15 @@ def copeland(matrix: Tensor) -> Tensor:
 
 
 def closure_wins(matrix: Tensor, *, tie: float = 1e-5) -> Tensor:
-    """Return quantiles in [0, 1] of the order that a judge's verdicts add up to, ``(B, G)`` (LLaMA-Berry,
+    """Return rank quantiles in [0, 1] under the transitive closure of the verdicts, ``(B, G)`` (LLaMA-Berry,
     arXiv:2410.02884).
 
-    ``P >= 1/2`` between different samples is closed transitively; samples are ordered by how many they reach, ties by
-    their mean win rate. The quantile is ``1 - (rank - 1) / (G - 1)``, of the mean rank for those tied still [ours].
+    Of the relation ``P >= 1/2``; samples are ordered by the number of samples reached, ties by mean win rate. The
+    quantile is ``1 - (rank - 1) / (G - 1)``, of the mean rank for remaining ties [ours].
 
     Args:
         matrix: ``(B, G, G)``.
-        tie: mean win rates closer than this are the same.
+        tie: largest difference of tied mean win rates.
     """
     others = _others(matrix)
     reach = others >= 0.5
@@ -161,11 +162,11 @@ def difference_advantage(differences: Tensor, *, eps: float = 1e-6) -> Tensor:
     """Return ``mean_j D_ij / sqrt(sum D**2 / (2 G (G - 1)) + eps)``, ``(B, G)`` (Think-RM, arXiv:2505.16265, its code).
 
     With ``D_ij = r_i - r_j`` this is GRPO's advantage with the unbiased deviation; eps is inside the root, as there.
-    Sums to 0 over a group; a group of one, which compares nothing, gets NaN [ours]. (The code scales a binary verdict
-    by one over the length of its text, which pays judges for being short; this does not.)
+    Sums to 0 over a group; a group of one gets NaN [ours]. The code also divides a binary verdict by the length of its
+    text; this function does not.
 
     Args:
-        differences: ``(B, G, G)``, how much better i is than j, ``D' = -D``; a verdict that failed (NaN) counts 0.
+        differences: ``(B, G, G)``, preference of i over j, ``D' = -D``; a failed verdict (NaN) counts 0.
         eps: see above.
 
     Raises:
