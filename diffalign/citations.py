@@ -1,15 +1,14 @@
 """The ledger of methods, ``systems.csv``, and references printed from it.
 
-One row per method: what it is, where its facts come from, and how far this package carries it. ``status`` is one of
+One row per method: title, source of its form, and state of its implementation. ``status`` is one of
 
-- ``works``: ``entry_point`` does all that the row names, and ``test`` fails when that row's switch is changed;
-- ``partial``: the function stands, the trainer or plugin that the row needs does not; ``note`` says what is missing;
-- ``planned``: nothing yet; ``entry_point`` and ``test`` are empty;
-- ``out``: will not be built; ``note`` gives the reason.
+- ``works``: ``entry_point`` implements the row, and ``test`` fails when the row's setting is changed;
+- ``partial``: the function exists, the trainer or plugin of the method does not; ``note`` says what is missing;
+- ``planned``: not implemented; ``entry_point`` and ``test`` are empty;
+- ``out``: will not be implemented; ``note`` gives the reason.
 
-``confidence`` is what the facts rest on: ``checked`` (released code or the paper's text, named in ``source``),
-``second-hand`` (a port, review or note, named in ``source``), ``known``, ``derived`` (rebuilt by algebra or from the
-abstract), ``unsure``.
+``confidence`` of the form: ``checked`` (against released code or the paper, named in ``source``), ``second-hand`` (a
+port, review or note, named in ``source``), ``known``, ``derived`` (by algebra or from the abstract), ``unsure``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from diffalign.naming import nearest
 
 
 class System(NamedTuple):
-    """One row of the ledger; every field is a string, empty where there is nothing to say."""
+    """One row of the ledger; every field is a string, empty where unknown."""
 
     id: str
     title: str
@@ -41,7 +40,7 @@ def systems() -> dict[str, System]:
     """Return the ledger by id, in the order of the file.
 
     Raises:
-        ValueError: the columns are not those of :class:`System`, or an id stands twice.
+        ValueError: the columns are not those of :class:`System`, or an id occurs twice.
     """
     with Path(__file__).with_name("systems.csv").open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file, strict=True)
@@ -55,7 +54,7 @@ def systems() -> dict[str, System]:
 
 
 def _bibtex(row: System) -> str:
-    """One BibTeX entry. The ledger holds no authors; the year is that of the arXiv number."""
+    """One BibTeX entry, without authors; the year is that of the arXiv number."""
     title = row.title
     for special in "&%$#_":
         title = title.replace(special, "\\" + special)
@@ -67,18 +66,23 @@ def _bibtex(row: System) -> str:
 
 
 def cite(*ids: str) -> None:
-    """Print BibTeX entries for methods of the ledger, ``cite("ddpo", "flow-grpo")``; see :func:`bibtex`."""
+    """Print BibTeX entries, without authors, for methods of the ledger: ``cite("ddpo", "flow-grpo")``.
+
+    See :func:`bibtex`.
+    """
     print(bibtex(*ids))
 
 
 def bibtex(*ids: str) -> str:
     """Return BibTeX entries for methods of the ledger.
 
+    Authors are missing, since the ledger does not record them: add them from the paper's arXiv page.
+
     Args:
         ids: ledger ids, ``bibtex("ddpo", "flow-grpo")``.
 
     Returns:
-        The entries in the order asked for, separated by blank lines.
+        The entries in the given order, separated by blank lines.
 
     Raises:
         ValueError: an id is not in the ledger; the message names the nearest ones.

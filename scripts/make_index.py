@@ -61,9 +61,11 @@ def losses_index() -> str:
     lines = [MADE, "# Losses by name", "", f"{len(recipes.names())} losses, advantages, rewards and selection rules."]
     lines += ["`diffalign losses NAME` prints one in full; `recipes.get(NAME)` returns it, `recipes.KINDS` the calls."]
     lines += ["Form: `checked` against released code or the paper, `second-hand` from a port or review, `known`,"]
-    lines += ["`derived` from an abstract or by algebra, `unsure`. Conventions: [Losses](losses.md)."]
+    lines += ["`derived` from an abstract or by algebra, `unsure`. Conventions: [Losses](losses.md).", ""]
+    lines += [row("kind", "called with", "returns"), "|---|---|---|"]
+    lines += [row(f"[{k.name}](#{k.name})", code(k.call), code(k.returns)) for k in recipes.KINDS.values()]
     for kind in recipes.KINDS.values():
-        lines += ["", f"## {kind.name}", "", f"Called with {code(kind.call)}; returns {code(kind.returns)}.", ""]
+        lines += ["", f"## {kind.name}", ""]
         lines += [row("name", "formula", "paper", "form", "file"), "|---|---|---|---|---|"]
         lines += [entry(recipes.describe(recipes.get(name))) for name in recipes.names(kind.name)]
     return "\n".join([*lines, ""])
@@ -78,7 +80,7 @@ def config(id: str) -> str:
 def paper(system: System) -> str:
     """One row of the ledger: paper, formula, entry point, configuration."""
     formula = recipes.get(system.id).formula if system.id in recipes.names() else ""
-    found = link(system.entry_point) + (f"; missing: {system.note}" if system.status == "partial" else "")
+    found = link(system.entry_point) + (f"; {system.note}" if system.status == "partial" else "")
     title = f"{system.title} ({arxiv(system.arxiv)})" if system.arxiv else system.title
     return row(code(system.id), title, code(formula), found, system.confidence, config(system.id))
 

@@ -67,7 +67,7 @@ def _entry(entry: dict[str, Any]) -> list[str]:
         "kind": f"{entry['kind']}, called with {entry['called_with']}",
         "formula": entry["formula"] or "-",
         "signature": entry["signature"],
-        "returns": f"{entry['returns']}; reduced by {entry['reduction']}",
+        "returns": entry["returns"] + (f"; reduced by {entry['reduction']}" if entry["reduction"] else ""),
         "paper": paper,
         "form": seen,
         "file": f"{entry['file']}:{entry['line']}",

@@ -7,7 +7,7 @@ All have one shape, ``(features, anchors, weights=None, ...) -> (B,) or (B, U)``
 - ``weights``: ``(U,)`` for one user, or ``(B, U)`` per row. With weights the result is ``(B,)``; without, one score per
   anchor, ``(B, U)``.
 
-Larger is better; everything carries a gradient. The scores go into a pair loss: winner's minus loser's.
+Larger is better; all have a gradient. Use them as scores in a pair loss.
 """
 
 from __future__ import annotations

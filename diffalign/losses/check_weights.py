@@ -64,7 +64,7 @@ def local_reward(passed: Tensor, weights: Tensor) -> Tensor:
     weights.
 
     Args:
-        passed: see the module.
+        passed: ``(..., N, U)`` checks, as above.
         weights: ``(..., U)``, not negative.
 
     Returns:
@@ -85,7 +85,7 @@ def global_reward(passed: Tensor, turns: Tensor | None = None, *, gamma: float =
     """Return ``1[all passed] * gamma**turns``, ``(..., N)``; NaN where a NaN check decides.
 
     Args:
-        passed: see the module.
+        passed: ``(..., N, U)`` checks, as above.
         turns: ``(..., N)``, number of attempts or denoising steps; None for no discount.
         gamma: discount per turn, in (0, 1].
 

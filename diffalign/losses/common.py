@@ -152,7 +152,7 @@ def empty_moments() -> Moments:
 
 
 def update_moments(state: Moments, x: Tensor, mask: Tensor | None = None) -> Moments:
-    """Return ``state`` after the valid, finite entries of ``x`` (any shape); exact, whatever the chunks (Chan's rule).
+    """Return ``state`` after the valid, finite entries of ``x`` (any shape), exact for any chunks (Chan's rule).
 
     Non-finite entries are left out: a failed reward does not change the mean.
     """

@@ -1,6 +1,6 @@
 """Listwise losses: ``scores (B, G)`` of G samples of each of B prompts to one value per group, ``(B,)``.
 
-``scores`` carry the gradient: ``beta * log_ratio``, or log-probs where a method has no reference. Either a target
+``scores`` have the gradient: ``beta * log_ratio``, or log-probs where a method has no reference. Either a target
 distribution, :func:`target_kl`, or one softmax per rank, :func:`plackett_luce`. Losses of all ordered pairs are in
 :mod:`diffalign.losses.rank_pairs`.
 

@@ -137,7 +137,7 @@ def with_objective(trainer: type[Any], objective: Callable[[Pairs], Tensor]) -> 
 
     Raises:
         ValueError: when the trainer is made, settings of TRL's own losses are not at their defaults; when it trains, a
-            mixture of experts asks for its auxiliary loss, or TRL's forward passes are not as expected.
+            mixture of experts has an auxiliary loss, or TRL's forward passes are not as expected.
     """
 
     class WithObjective(trainer):  # type: ignore[misc, valid-type]

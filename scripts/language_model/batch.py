@@ -1,4 +1,4 @@
-"""What an objective sees: the answers of a batch, their rewards, and log-probs under policy and reference."""
+"""Inputs of an objective: the answers of a batch, their rewards, and log-probs under policy and reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffalign.losses.sequence_log_probs import sequence_log_probs
 
 
 def log_probs(model: LlamaForCausalLM, tokens: Tensor) -> Tensor:
-    """Log-probs of the answers' words, ``(B, G, any + LENGTH)`` to ``(B, G, LENGTH)``, in nats."""
+    """Log-probs of the answers' tokens, ``(B, G, any + LENGTH)`` to ``(B, G, LENGTH)``, in nats."""
     flat = tokens.flatten(0, 1)
     answer = (torch.arange(flat.shape[1]) >= flat.shape[1] - LENGTH).long().expand_as(flat)
     out = sequence_log_probs(model, flat, torch.ones_like(flat), answer)
@@ -23,22 +23,22 @@ def log_probs(model: LlamaForCausalLM, tokens: Tensor) -> Tensor:
 
 
 def distributions(model: LlamaForCausalLM, tokens: Tensor) -> Tensor:
-    """Log-probs of every word of the vocabulary at each place of the answers, ``(B, G, LENGTH, WORDS)``."""
+    """Log-probs of the vocabulary at each position of the answers, ``(B, G, LENGTH, VOCABULARY)``."""
     logits = model(input_ids=tokens.flatten(0, 1), use_cache=False).logits
     return logits[:, -LENGTH - 1 : -1].log_softmax(-1).unflatten(0, tokens.shape[:2])
 
 
 @dataclass
 class Batch:
-    """What an objective may look at. B prompts, G answers each, T words of an answer; all log-probs in nats."""
+    """A batch: B prompts, G answers each, T tokens of an answer; all log-probs in nats."""
 
     tokens: Tensor  # (B, G, PROMPT + T)
     logp: Tensor  # (B, G, T), of the policy, the only tensor with a gradient
-    old: Tensor  # (B, G, T), of the policy that drew the answers
+    old: Tensor  # (B, G, T), of the policy that sampled the answers
     ref: Tensor  # (B, G, T), of the reference
     policy: LlamaForCausalLM
     reference: LlamaForCausalLM
-    state: dict[str, Any] = field(default_factory=dict)  # of objectives that keep some between steps
+    state: dict[str, Any] = field(default_factory=dict)  # running statistics of objectives
 
     def __post_init__(self) -> None:
         """Scores the answers."""
@@ -51,7 +51,7 @@ class Batch:
 
     @property
     def x(self) -> Tensor:
-        """Log-ratio of each word to the policy that drew it, ``(B G, T)``."""
+        """Log-ratio of each token to the policy that sampled it, ``(B G, T)``."""
         return (self.logp - self.old).flatten(0, 1)
 
     def winner(self, values: Tensor) -> Tensor:
@@ -63,13 +63,13 @@ class Batch:
         return values[torch.arange(len(values)), self.rewards.argmin(1)]
 
     def log_ratios(self, tokens: Tensor) -> Tensor:
-        """Log-ratios to the reference of the words of other sequences ``(B, G, any + T)``, ``(B, G, T)``."""
+        """Log-ratios to the reference of the tokens of other sequences ``(B, G, any + T)``, ``(B, G, T)``."""
         with torch.no_grad():
             ref = log_probs(self.reference, tokens)
         return log_probs(self.policy, tokens) - ref
 
-    def words(self) -> tuple[Tensor, Tensor]:
-        """Policy's and reference's log-probs of all words, ``(B, G, T, WORDS)`` each."""
+    def full_log_probs(self) -> tuple[Tensor, Tensor]:
+        """Log-probs of the vocabulary under policy and reference, ``(B, G, T, VOCABULARY)`` each."""
         with torch.no_grad():
             ref = distributions(self.reference, self.tokens)
         return distributions(self.policy, self.tokens), ref

@@ -1,4 +1,4 @@
-"""Objectives of whole groups of answers, of single liked and disliked ones, and of regressions on their rewards."""
+"""Objectives on groups of answers, on single desirable and undesirable ones, and regressions on their rewards."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from batch import Batch, Objective
 from pairs import BETA
 from pairs_in_context import forward_kl
 from torch import Tensor
-from world import LENGTH, right
+from world import LENGTH, correct
 
 from diffalign.losses import listwise, log_ratio, rank_pairs, recipes, regression, unpaired
 from diffalign.losses.common import empty_moments
 
 
-def liked(b: Batch) -> Tensor:
-    """The answers above the middle of their group, ``(B G,)`` bool."""
+def desirable(b: Batch) -> Tensor:
+    """The answers above the median of their group, ``(B G,)`` bool."""
     return (b.rewards > b.rewards.median(1, keepdim=True).values).flatten()
 
 
-def alone(loss: Objective) -> Objective:
+def on_samples(loss: Objective) -> Objective:
     """An unpaired loss on all answers."""
-    return lambda b: loss((BETA * b.r).flatten(), liked(b))
+    return lambda b: loss((BETA * b.r).flatten(), desirable(b))
 
 
 def centred(b: Batch) -> Tensor:
@@ -39,7 +39,7 @@ def levels(b: Batch) -> Tensor:
 
 
 def brain(b: Batch) -> Tensor:
-    """Rewards of a range of 4."""
+    """Rewards scaled to a range of 4."""
     return recipes.get("brain")(*(values.sum(-1) for values in (b.logp, b.ref, b.old)), 4 * b.rewards)
 
 
@@ -50,21 +50,21 @@ def rso(b: Batch) -> Tensor:
 
 
 def bco(b: Batch) -> Tensor:
-    """Keeps the running moments whose mean is its shift."""
-    loss, b.state["bco"] = recipes.get("bco")(b.r.flatten(), liked(b), b.state.get("bco", empty_moments()))
+    """With the running mean as shift."""
+    loss, b.state["bco"] = recipes.get("bco")(b.r.flatten(), desirable(b), b.state.get("bco", empty_moments()))
     return loss
 
 
 def vpd(b: Batch) -> Tensor:
-    """The step of the teacher, whom nobody told a critique here."""
+    """The teacher step; without a critique."""
     teacher, student = b.logp.sum(-1).flatten(), b.old.sum(-1).flatten()
-    loss, b.state["vpd"] = recipes.get("vpd")(log_ratio(teacher, student), liked(b), b.state.get("vpd"))
+    loss, b.state["vpd"] = recipes.get("vpd")(log_ratio(teacher, student), desirable(b), b.state.get("vpd"))
     return loss
 
 
 def dapo_direct(b: Batch) -> Tensor:
-    """The critic is exact: what is right so far, and half of what is to come."""
-    before = torch.cat([torch.zeros(*b.rewards.shape, 1), right(b.tokens).cumsum(-1)], -1)
+    """The exact critic: the tokens correct so far, and half of the remaining ones."""
+    before = torch.cat([torch.zeros(*b.rewards.shape, 1), correct(b.tokens).cumsum(-1)], -1)
     to_come = torch.arange(LENGTH, -1, -1) / 2
     return recipes.get("dapo-direct")((b.logp - b.ref).flatten(0, 1), (before + to_come).flatten(0, 1))
 
@@ -74,9 +74,9 @@ OBJECTIVES: dict[str, Objective] = {
     "listwise.plackett_luce": lambda b: listwise.plackett_luce(best_first(b)),
     "rank_pairs.pairwise_sum": lambda b: rank_pairs.pairwise_sum(BETA * b.r, b.rewards),
     "rank_pairs.pairwise_mean": lambda b: rank_pairs.pairwise_mean(BETA * b.r, b.rewards),
-    "unpaired.logistic": alone(unpaired.logistic),
-    "unpaired.kto": alone(unpaired.kto),
-    "unpaired.linear": alone(unpaired.linear),
+    "unpaired.logistic": on_samples(unpaired.logistic),
+    "unpaired.kto": on_samples(unpaired.kto),
+    "unpaired.linear": on_samples(unpaired.linear),
     "regression.regression_loss": lambda b: regression.regression_loss(b.r, centred(b), beta=BETA),
     "lipo": lambda b: recipes.get("lipo")(b.r, b.rewards),
     "rankdpo": lambda b: recipes.get("rankdpo")(b.r, b.rewards, beta=BETA),  # the published one is for images
@@ -86,6 +86,6 @@ OBJECTIVES: dict[str, Objective] = {
     "rso": rso,
     "bco": bco,
     "vpd": vpd,
-    "pmpo": lambda b: recipes.get("pmpo")(b.r.flatten(), liked(b), forward_kl(b).flatten()),
+    "pmpo": lambda b: recipes.get("pmpo")(b.r.flatten(), desirable(b), forward_kl(b).flatten()),
     "dapo-direct": dapo_direct,
 }

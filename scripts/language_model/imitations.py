@@ -1,4 +1,4 @@
-"""Policy objectives that learn from answers they did not draw, or that imitate; the best of a group is the expert's."""
+"""Off-policy objectives and imitation; the best answer of a group is the expert's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from batch import Batch, Objective
 from policies import adv, good
 from torch import Tensor
-from world import right
+from world import correct
 
 from diffalign.losses import policy_off, recipes
 from diffalign.losses.recipes.oreal import oreal_advantage
@@ -35,20 +35,20 @@ def oreal(b: Batch) -> Tensor:
 
 
 def omniopd(b: Batch) -> Tensor:
-    """Each word is audited in turn, a chunk of one; four samples of the teacher agree on what is right."""
+    """Each token is audited, a chunk of one; four samples of the teacher agree on the correct tokens."""
     place, r = torch.arange(b.x.shape[1]), flat(b.logp - b.ref)
-    similarity = flat(right(b.tokens))[:, None].expand(-1, 4, -1)
+    similarity = flat(correct(b.tokens))[:, None].expand(-1, 4, -1)
     audited = [(place == t).expand_as(b.x) for t in place]
     return torch.stack([recipes.get("omniopd")(b.x, r, similarity[..., t], audited[t]) for t in place])
 
 
 def critique_grpo(b: Batch) -> Tensor:
-    """The best answer is the refined one."""
+    """The best answer is the refinement."""
     return recipes.get("critique-grpo")(b.x, flat(b.logp), b.rewards, best(b))
 
 
 def famo2o(b: Batch) -> Tensor:
-    """The knob stands at 1."""
+    """With the coefficient 1."""
     return recipes.get("famo2o")(flat(b.logp), adv(b), torch.ones(b.rewards.numel()))
 
 

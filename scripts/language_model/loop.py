@@ -1,4 +1,4 @@
-"""Two plain loops: preferences on answers drawn once from the reference, policy gradient on fresh answers."""
+"""Two plain loops: preferences on answers sampled once from the reference, policy gradient on fresh answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffalign.losses.rank_pairs import ordered_pairs
 
 BATCH, GROUP, LEARNING_RATE = 16, 4, 1e-2
 HELD_OUT = 64  # prompts
-UPDATES = 3  # of one rollout, so that ratios leave 1
+UPDATES = 3  # per rollout, so that ratios differ from 1
 
 
 class Result(NamedTuple):
@@ -30,7 +30,7 @@ class Result(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def reference_answers(seed: int, steps: int) -> list[tuple[Tensor, Tensor]]:
-    """A data set of one batch per step, drawn from the reference: tokens and their log-probs under it."""
+    """A data set of one batch per step, sampled from the reference: tokens and their log-probs under it."""
     model, generator = tiny_model(seed), torch.Generator().manual_seed(seed)
     tokens = [sample(model, prompts(BATCH, generator), GROUP, generator) for _ in range(steps)]
     with torch.no_grad():
@@ -60,7 +60,7 @@ class Learner:
 
 @functools.lru_cache(maxsize=4)
 def held_out(seed: int) -> tuple[Tensor, Tensor]:
-    """Answers of the reference to prompts that nobody trains on, and their log-probs under it."""
+    """Answers of the reference to held-out prompts, and their log-probs under it."""
     model, generator = tiny_model(seed), torch.Generator().manual_seed(1000 + seed)
     tokens = sample(model, prompts(HELD_OUT, generator), GROUP, generator)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""All objectives by name, and those that a language model in this world cannot show, with the reason."""
+"""All objectives by name, and those that this task cannot show, with the reason."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PREFERENCE: dict[str, Objective] = {
 POLICY: dict[str, Objective] = {**policies.OBJECTIVES, **imitations.OBJECTIVES, **released.POLICY}
 
 NOT_HERE = {
-    "props": "a proposal policy, which learns to draw what the data lack: no reward rises",
-    "tspo": "learns which frames or time steps to use",
+    "props": "a proposal policy for under-represented data: no reward rises",
+    "tspo": "selects frames or time steps",
     "sgrpo-supergroup": "shapes rewards; any policy objective takes them",
     "riskpo": "shapes advantages; any policy objective takes them",
-    "dft": "weighs words by their probability, which are all alike here: too slow for so few steps",
+    "dft": "weights tokens by their probability, which are all equal here: too slow for so few steps",
     "cdr": "a reward",
     "sr-ppo": "a reward",
 }
@@ -38,7 +38,7 @@ def names() -> list[str]:
 
 
 def unknown(name: str) -> str:
-    """What to say when nothing here has this name."""
+    """The message for an unknown name."""
     if name in NOT_HERE:
         return f"{name!r} is not among the objectives here: {NOT_HERE[name]}"
     return f"no objective is named {name!r}{nearest(name, names(), count=3) or '.'} --list lists them"
@@ -48,7 +48,7 @@ def train(name: str, *, steps: int, seed: int) -> Result:
     """Trains a tiny model with one objective.
 
     Raises:
-        ValueError: nothing here has this name.
+        ValueError: the name is unknown.
     """
     if name in PREFERENCE:
         return train_preference(PREFERENCE[name], steps=steps, seed=seed)

@@ -55,7 +55,7 @@ def on_log_ratios(name: str, **changes: Any) -> Objective:
 
 
 def on_tokens(name: str, **changes: Any) -> Objective:
-    """A recipe of the log-probs of two answers' words."""
+    """A recipe on the token log-probs of two answers."""
     return lambda b: recipes.get(name)(*sides(b, b.logp), **changes)
 
 
@@ -70,7 +70,7 @@ def on_mixture(name: str) -> Objective:
 
 
 def plain_log_ratios(b: Batch) -> Tensor:
-    """Log-ratios of words summed by ``log_ratio``."""
+    """Token log-ratios summed by ``log_ratio``."""
     pair = zip(sides(b, b.logp), sides(b, b.ref), strict=True)
     return preference.logistic(preference.pair_margin(*(log_ratio(*side) for side in pair), beta=BETA))
 
@@ -95,7 +95,7 @@ OBJECTIVES: dict[str, Objective] = {
     "rdpo-robust": on_log_ratios("rdpo-robust", flip=0.1),
     **{name: on_tokens(name) for name in ("simpo", "alphapo", "cpl")},
     **{name: on_mixture(name) for name in ("inpo", "mnpo")},
-    "d3po": lambda b: recipes.get("d3po")(*sides(b, b.logp - b.ref)),  # a word stands where a step stands
+    "d3po": lambda b: recipes.get("d3po")(*sides(b, b.logp - b.ref)),  # tokens instead of denoising steps
     "osp": lambda b: recipes.get("osp")(*sides(b, b.r), gap(b, 4.0).sigmoid()),
     "irepo": lambda b: recipes.get("irepo")(*sides(b, b.r), gap(b, 4.0).sigmoid()),
     "dno": lambda b: recipes.get("dno")(*sides(b, b.r), *sides(b, 4 * b.rewards)),

@@ -1,6 +1,6 @@
-"""Objectives of pairs that look at more than two log-ratios: other prompts, other models, judges, distributions.
+"""Pair objectives with further inputs: other prompts, other models, judges, distributions.
 
-Where a method wants a model or a person that this small world has not, what stands in is said.
+Docstrings name the replacement of a model or person that this task lacks.
 """
 
 from __future__ import annotations
@@ -9,50 +9,50 @@ import torch
 from batch import Batch, Objective
 from pairs import sides
 from torch import Tensor
-from world import PROMPT, asked_otherwise, not_told, right
+from world import PROMPT, correct, flipped_prompts, hidden_prompts
 
 from diffalign.losses import recipes
 
 
 def forward_kl(b: Batch) -> Tensor:
     """``sum_t KL(ref_t || policy_t)`` of each answer, ``(B, G)``."""
-    policy, reference = b.words()
+    policy, reference = b.full_log_probs()
     return (reference.exp() * (reference - policy)).sum((-1, -2))
 
 
 def mapl(b: Batch) -> Tensor:
-    """One answer under two prompts: what is good where one kind is asked for is bad where the other is."""
-    asked, otherwise = sides(b, b.r), sides(b, b.log_ratios(asked_otherwise(b.tokens)).sum(-1))
+    """One answer under two prompts of opposite tasks."""
+    asked, otherwise = sides(b, b.r), sides(b, b.log_ratios(flipped_prompts(b.tokens)).sum(-1))
     return recipes.get("mapl")(torch.cat([asked[0], otherwise[1]]), torch.cat([otherwise[0], asked[1]]))
 
 
 def opa_dpo(b: Batch) -> Tensor:
-    """The best answer is the expert's; the masked condition does not say which kind."""
-    return recipes.get("opa-dpo")(*sides(b, b.r), b.winner(b.log_ratios(not_told(b.tokens)).sum(-1)))
+    """The best answer is the expert's; the masked condition is the prompt without its task token."""
+    return recipes.get("opa-dpo")(*sides(b, b.r), b.winner(b.log_ratios(hidden_prompts(b.tokens)).sum(-1)))
 
 
 def srpo(b: Batch) -> Tensor:
-    """Each answer is also given as the revision of the other: it follows both."""
+    """Each answer is also the revision of the other."""
     winner, loser = sides(b, b.tokens)
     revised = torch.stack([torch.cat([loser, winner[:, PROMPT:]], 1), torch.cat([winner, loser[:, PROMPT:]], 1)], 1)
     return recipes.get("srpo-self-improving")(*sides(b, b.r), *b.log_ratios(revised).sum(-1).unbind(1))
 
 
 def tgdpo(b: Batch) -> Tensor:
-    """The guide knows which words are right."""
+    """The guide scores the correct tokens."""
     token_ratios = b.logp - b.ref
-    return recipes.get("tgdpo")(*sides(b, token_ratios), *sides(b, 2 * right(b.tokens) - 1))
+    return recipes.get("tgdpo")(*sides(b, token_ratios), *sides(b, 2 * correct(b.tokens) - 1))
 
 
 def t_reg(b: Batch) -> Tensor:
-    """The contrast of a better and a worse prompt is known: which words are right."""
+    """The contrast of the two prompts marks the correct tokens."""
     token_ratios = b.logp - b.ref
-    return recipes.get("t-reg")(*sides(b, token_ratios), *sides(b, 2 * right(b.tokens) - 1))
+    return recipes.get("t-reg")(*sides(b, token_ratios), *sides(b, 2 * correct(b.tokens) - 1))
 
 
 def cream(b: Batch) -> Tensor:
-    """The two models that rank are judges: one reads the whole answer, one all but its last word."""
-    return recipes.get("cream")(*sides(b, b.r), b.rewards, right(b.tokens)[..., :-1].mean(-1))
+    """The two ranking models: one scores the whole answer, one all but its last token."""
+    return recipes.get("cream")(*sides(b, b.r), b.rewards, correct(b.tokens)[..., :-1].mean(-1))
 
 
 def svpo(b: Batch) -> Tensor:
@@ -62,7 +62,7 @@ def svpo(b: Batch) -> Tensor:
 
 
 def hypo(b: Batch) -> Tensor:
-    """All answers of the batch stand for fresh ones."""
+    """With the answers of the batch as fresh ones."""
     return recipes.get("hypo")(*sides(b, b.r), b.r.flatten())
 
 

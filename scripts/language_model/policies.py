@@ -1,4 +1,4 @@
-"""Policy-gradient objectives, on ratios to the policy that drew the answers; pairs are two answers of a group.
+"""Policy-gradient objectives, on ratios to the policy that sampled the answers; pairs are two answers of a group.
 
 Names with a dot are functions of ``diffalign.losses`` (`policy.clip`), the others ids of recipes with their published
 settings.
@@ -24,18 +24,18 @@ def adv(b: Batch) -> Tensor:
 
 
 def surrogate(loss: Callable[..., Tensor]) -> Objective:
-    """A loss of the words' log-ratios and an advantage for each answer."""
+    """A loss of token log-ratios and an advantage for each answer."""
     return lambda b: loss(b.x, adv(b))
 
 
 def target(b: Batch) -> Tensor:
-    """The goal is set by the reward above the group's median."""
+    """The goal is from the reward minus the group's median."""
     score = group_advantage(b.rewards, center=median_center).flatten()
     return policy_soft.target(b.x, adv(b), goal=policy_soft.target_ratio(score))
 
 
 def kl_mask(b: Batch) -> Tensor:
-    """The KL to the rollout policy is estimated at the word that was drawn."""
+    """The KL to the rollout policy is estimated at the sampled token."""
     return policy.kl_mask(b.x, adv(b), kl=k3(-b.x).detach(), limit=0.02)
 
 
@@ -50,13 +50,13 @@ def pair(loss: Callable[..., Tensor]) -> Objective:
 
 
 def good(b: Batch) -> Tensor:
-    """Which answers are better than their group's mean, ``(B, G)`` bool."""
+    """Answers above their group's mean, ``(B, G)`` bool."""
     return b.rewards > b.rewards.mean(1, keepdim=True)
 
 
 def entropy(b: Batch) -> Tensor:
-    """Entropy of the policy at each word in nats, ``(B G, T)``."""
-    logp = b.words()[0].detach()
+    """Entropy of the policy at each token in nats, ``(B G, T)``."""
+    logp = b.full_log_probs()[0].detach()
     return -(logp.exp() * logp).sum(-1).flatten(0, 1)
 
 
@@ -67,7 +67,7 @@ def nash_md(b: Batch) -> Tensor:
 
 
 def dypo(b: Batch) -> Tensor:
-    """Passed is what is better than two thirds; the teacher's sample is the best of the group."""
+    """Answers above two thirds pass; the teacher's sample is the best of the group."""
     passed, teacher = b.rewards > 2 / 3, -b.winner(b.logp.mean(-1))
     return recipes.get("dypo")(passed, (b.logp - b.old).mean(-1), b.r, teacher)
 

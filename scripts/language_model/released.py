@@ -1,4 +1,4 @@
-"""Losses of TRL's trainers and of verl by their names, where they are not those of another table here."""
+"""Losses of TRL's trainers and of verl that the other tables lack."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from batch import Batch, Objective
-from groups import alone, liked
+from groups import desirable, on_samples
 from pairs import BETA, on_log_ratios, on_tokens, sides
 from policies import adv, surrogate
 from torch import Tensor
@@ -28,33 +28,33 @@ def aot(b: Batch) -> Tensor:
 
 
 def length_normalised(b: Batch) -> Tensor:
-    """On the log-ratio of each word."""
+    """On token log-ratios."""
     return recipes.get("sigmoid-norm")(*sides(b, b.logp - b.ref), beta=4 * BETA)
 
 
 def ld_dpo(b: Batch) -> Tensor:
-    """All answers have one length, so that none has a tail: DPO."""
+    """Equal lengths: DPO."""
     return recipes.get("ld-dpo")(*sides(b, b.logp), *sides(b, b.ref), beta=BETA)
 
 
 def wpo(b: Batch) -> Tensor:
-    """With the sums of squared probabilities at each word."""
-    square = (2 * b.words()[0].detach()).logsumexp(-1)
+    """With the sums of squared probabilities at each token."""
+    square = (2 * b.full_log_probs()[0].detach()).logsumexp(-1)
     return recipes.get("wpo")(*sides(b, b.r), *sides(b, b.logp.detach()), *sides(b, square), beta=BETA)
 
 
 def kto(b: Batch) -> Tensor:
     """The KL is estimated on the batch's own answers."""
-    return recipes.get("kto")(b.r.flatten(), liked(b), b.r.detach().flatten(), beta=BETA)
+    return recipes.get("kto")(b.r.flatten(), desirable(b), b.r.detach().flatten(), beta=BETA)
 
 
 def with_log_probs(objective: Callable[..., Tensor], **settings: Any) -> Objective:
-    """An objective that also looks at the words' probabilities."""
+    """An objective that also needs token log-probs."""
     return lambda b: objective(b.x, adv(b), logp=b.logp.flatten(0, 1), **settings)
 
 
 def clip_cov(b: Batch) -> Tensor:
-    """Drops a tenth of the words."""
+    """With a share of a tenth."""
     generator = b.state.setdefault("clip_cov", torch.Generator().manual_seed(0))
     return with_log_probs(policy_covariance.clip_cov, generator=generator, share=0.1, low=0.2)(b)
 
@@ -72,8 +72,8 @@ PREFERENCE: dict[str, Objective] = {
     "ld-dpo": ld_dpo,
     "wpo": wpo,
     "kto": kto,
-    "apo-zero-unpaired": lambda b: recipes.get("apo-zero-unpaired")(b.r.flatten(), liked(b), beta=BETA),
-    "unpaired.risk_seeking": alone(unpaired.risk_seeking),
+    "apo-zero-unpaired": lambda b: recipes.get("apo-zero-unpaired")(b.r.flatten(), desirable(b), beta=BETA),
+    "unpaired.risk_seeking": on_samples(unpaired.risk_seeking),
 }
 POLICY: dict[str, Objective] = {
     "policy_soft.cispo": surrogate(policy_soft.cispo),

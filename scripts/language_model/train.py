@@ -1,4 +1,4 @@
-"""Trains a tiny language model, made on the spot, with objectives of diffalign.losses, and prints what rose.
+"""Trains a tiny random language model with objectives of diffalign.losses, and prints the figure that should rise.
 
 ``python scripts/language_model/train.py --objective simpo dpo --steps 60``; ``--objective all`` makes the table of
 docs/language_models.md. Preference objectives raise the implicit accuracy on held-out pairs, policy objectives the mean

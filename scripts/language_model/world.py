@@ -1,7 +1,7 @@
-"""A language task that a random model of ten thousand parameters learns in seconds: write even, or odd, words.
+"""A language task that a random model of ten thousand parameters learns in seconds: generate even, or odd, tokens.
 
-A prompt is three words, of which the first says which: 0 for even, 1 for odd. The reward of an answer is the share of
-its words of that kind, so a random model earns one half, and no answer is good for every prompt.
+A prompt is three tokens, the first selects the task: 0 for even, 1 for odd. The reward of an answer is the share of its
+correct tokens: one half for a random model, and no answer is correct for every prompt.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-WORDS, PROMPT, LENGTH = 18, 3, 6  # vocabulary; words of a prompt, of an answer
+VOCABULARY, PROMPT, LENGTH = 18, 3, 6  # vocabulary; tokens of a prompt, of an answer
 
 
 def tiny_model(seed: int = 0) -> LlamaForCausalLM:
     """A random causal language model of one layer."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=WORDS,
+        vocab_size=VOCABULARY,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=1,
@@ -26,19 +26,19 @@ def tiny_model(seed: int = 0) -> LlamaForCausalLM:
         bos_token_id=None,
         eos_token_id=None,
     )
-    return LlamaForCausalLM(config).eval()  # eval: there is no dropout, and ratios of replayed answers are 1
+    return LlamaForCausalLM(config).eval()  # eval: no dropout, so that ratios of replayed answers are 1
 
 
 def prompts(n: int, generator: torch.Generator) -> Tensor:
     """Random prompts, half of each kind, ``(n, PROMPT)``."""
-    words = torch.randint(2, WORDS, (n, PROMPT), generator=generator)
-    words[:, 0] = torch.arange(n) % 2
-    return words
+    tokens = torch.randint(2, VOCABULARY, (n, PROMPT), generator=generator)
+    tokens[:, 0] = torch.arange(n) % 2
+    return tokens
 
 
 @torch.no_grad()
 def sample(model: LlamaForCausalLM, asked: Tensor, group: int, generator: torch.Generator) -> Tensor:
-    """Draws answers: prompts ``(B, PROMPT)`` to prompts with answers, ``(B, group, PROMPT + LENGTH)``."""
+    """Samples answers: prompts ``(B, PROMPT)`` to prompts with answers, ``(B, group, PROMPT + LENGTH)``."""
     tokens = asked.repeat_interleave(group, 0)
     for _ in range(LENGTH):
         p = model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits[:, -1].softmax(-1)
@@ -46,25 +46,25 @@ def sample(model: LlamaForCausalLM, asked: Tensor, group: int, generator: torch.
     return tokens.unflatten(0, (len(asked), group))
 
 
-def right(tokens: Tensor) -> Tensor:
-    """Which words of an answer are of the kind that its prompt asks for, ``(..., PROMPT + LENGTH)`` to ``(...,
+def correct(tokens: Tensor) -> Tensor:
+    """The correct tokens of an answer under its prompt, ``(..., PROMPT + LENGTH)`` to ``(...,
     LENGTH)``, 0 or 1.
     """
     return (tokens[..., PROMPT:] % 2 == tokens[..., :1]).float()
 
 
 def reward(tokens: Tensor) -> Tensor:
-    """Share of an answer's words that are :func:`right`, in [0, 1]; ``(..., PROMPT + LENGTH)`` to ``(...)``."""
-    return right(tokens).mean(-1)
+    """Share of :func:`correct` tokens of an answer, in [0, 1]; ``(..., PROMPT + LENGTH)`` to ``(...)``."""
+    return correct(tokens).mean(-1)
 
 
-def asked_otherwise(tokens: Tensor) -> Tensor:
-    """The same answers under the prompt that asks for the other kind; shape kept."""
+def flipped_prompts(tokens: Tensor) -> Tensor:
+    """The same answers under the prompt of the other task; same shape."""
     first = torch.arange(tokens.shape[-1]) == 0
     return torch.where(first, 1 - tokens, tokens)
 
 
-def not_told(tokens: Tensor) -> Tensor:
-    """The same answers under a prompt that does not say which kind; shape kept."""
+def hidden_prompts(tokens: Tensor) -> Tensor:
+    """The same answers under a prompt without its task token; same shape."""
     first = torch.arange(tokens.shape[-1]) == 0
-    return torch.where(first, WORDS - 1, tokens)
+    return torch.where(first, VOCABULARY - 1, tokens)

@@ -1,4 +1,4 @@
-"""The page on losses says what stands: every file has its row, every function in a row exists, its Python runs."""
+"""The pages on losses are current: every file has its row, every function and recipe in a row exists, Python runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from diffalign.losses import recipes
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
@@ -31,3 +33,10 @@ def test_its_python_runs() -> None:
     assert len(found) == 3
     for code in found:  # each goes on where the one before ended
         exec(compile(code, "docs/losses.md", "exec"), scope)  # noqa: S102
+
+
+def test_recipes_of_the_table_of_trl_and_verl_exist() -> None:
+    text = (ROOT / "docs" / "coming_from.md").read_text(encoding="utf-8").split("## Losses of TRL and verl")[1]
+    cells = [row.split("|")[3] for row in text.splitlines() if row.startswith("|")]
+    found = [name for cell in cells for name in re.findall(r"`([a-z0-9+-]+)`", cell)]
+    assert len(found) > 70 and set(found) <= set(recipes.names()), set(found) - set(recipes.names())

@@ -55,7 +55,7 @@ def test_rows_link_to_source_and_training_recipe(script: ModuleType) -> None:
     assert "[preference.simpo](../diffalign/losses/recipes/preference.py)" in lines["simpo"]
     assert (
         "](../rewards/" in lines["gui-g2"]
-        and "missing: " in lines["urpo"]
+        and "; implemented: function; the reward plugin" in lines["urpo"]
         and lines["simpo"].endswith("| checked |  |")
     )
     assert script.link("diffalign.losses") == "`diffalign.losses`"

@@ -5,8 +5,8 @@
     from diffalign.losses import recipes
 
     loss = recipes.get("simpo")(logp_w, logp_l, mask_w=mask_w, mask_l=mask_l, beta=2.0)
-    recipes.get("simpo").formula, recipes.get("simpo").confidence  # how well the form is known
-    recipes.names("policy")                              # all of one kind; KINDS says how a kind is called
+    recipes.get("simpo").formula, recipes.get("simpo").confidence  # plain text; "checked", "derived", ...
+    recipes.names("policy")  # all of one kind; KINDS has the calling conventions
 """
 
 from __future__ import annotations

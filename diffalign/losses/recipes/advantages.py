@@ -1,7 +1,7 @@
-"""Methods that differ from GRPO by the advantage of a group, ``rewards (B, G) -> (B, G)`` unless said otherwise.
+"""Methods that differ from GRPO in the advantage of a group, ``rewards (B, G) -> (B, G)`` unless stated otherwise.
 
-Rewards may be NaN where a sample could not be scored. Results have no gradient; give them, flattened, to a surrogate of
-:mod:`diffalign.losses.policy`. Methods that also name their surrogate return its loss.
+Rewards may be NaN where a sample could not be scored. Results have no gradient; flatten them for a policy objective.
+Methods that define their objective too return the loss.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from diffalign.losses.scales import beta_density, mean_abs, virtual_scale
 
 @recipe("dr-irl", "advantage")
 def dr_irl(rewards: Tensor, hardness: Tensor, responsiveness: Tensor) -> Tensor:
-    """DR-IRL (GRPO-S), rebuilt (derived): GRPO's advantage times a difficulty factor per prompt.
+    """DR-IRL (GRPO-S) [derived]: GRPO's advantage times a difficulty factor per prompt.
 
     Formula: hardness responsiveness (R - mean R) / (std R + 1e-6) in each group
 
-    The factor stands after the normalisation: before it, the std would erase it. How both are measured is not
-    confirmed; pass them, ``(B,)`` each, not negative.
+    The factor multiplies the normalised advantage; before the normalisation the std would cancel it. How the paper
+    measures both is not confirmed; pass them, ``(B,)`` each, not negative.
     """
     check_not_negative(hardness=hardness, responsiveness=responsiveness)
     return group_advantage(rewards) * (as_float(hardness) * as_float(responsiveness)).detach()[:, None]
@@ -40,7 +40,7 @@ def ngrpo(log_ratio: Tensor, rewards: Tensor, *, n: int, r_max: float, eps_low: 
     Formula: max(-A rho, -A clip(rho, 1 - eps_low, 1 + eps_high)), A = (R - m) / s with m, s over R and n samples of
     r_max
 
-    A group that is wrong throughout is pushed down by ``1/sqrt(G + 1)``; one right throughout gets 0. No KL; 8 samples.
+    A group of failures has advantages ``-1/sqrt(G + 1)``, a group of successes 0. No KL; 8 samples.
 
     Args:
         log_ratio: ``(B G,)`` or ``(B G, T)``.
@@ -61,8 +61,8 @@ def bnpo(rewards: Tensor, *, floor: float) -> Tensor:
 
     Formula: (R - p) / f(p), p = mean R of the group, f a Beta density fitted to the p of the batch by moments
 
-    Rewards in [0, 1]; several rewards: the mean of their advantages. Weights are bounded by ``1 / floor``. With clip
-    ranges .2 and .28 and 16 samples. (TRL's ``loss_type="bnpo"`` is another thing.)
+    Rewards in [0, 1]; several rewards: the mean of their advantages. Weights are bounded by ``1 / floor``. Clip ranges
+    .2 and .28, 16 samples. Not TRL's ``loss_type="bnpo"``, which is ``trl-bnpo``.
     """
     return group_advantage(rewards, scale=beta_density, eps=floor)
 
@@ -70,8 +70,8 @@ def bnpo(rewards: Tensor, *, floor: float) -> Tensor:
 @recipe("optimal-advantage", "advantage")
 def optimal_advantage(rewards: Tensor) -> Tensor:
     """Optimal advantage (arXiv:2310.02456): Bradley-Terry on segments fits A*, which is at most 0, so the best sample
-    of a group is the baseline and nothing is discounted or bootstrapped. That a group's maximum represents the best
-    action is our reading (derived).
+    of a group is the baseline, without discount or bootstrap. The group maximum as best action is our reading
+    (derived).
 
     Formula: R - max R in each group
     """
@@ -81,7 +81,7 @@ def optimal_advantage(rewards: Tensor) -> Tensor:
 @recipe("contrastive-rewards", "advantage")
 def contrastive_rewards(rewards: Tensor, reference: Tensor) -> Tensor:
     """Contrastive rewards (arXiv:2403.07708): reward minus the mean reward of reference samples of the prompt,
-    ``reference (B, K)``; 5 of them (unsure), scored once. Under a centring inside the group this has no effect.
+    ``reference (B, K)``; 5 of them (unsure), scored once. Without effect under group-centred advantages.
 
     Formula: R - mean_k R_ref,k
     """
@@ -99,14 +99,13 @@ def pipo(rewards: Tensor, mean: float | Tensor, history: Tensor, *, lam: float) 
     R
 
     ``a_i = G A_i / sum |A_j|`` of that batch, times the standardised improvement ``xi = (mean - mean of history) / std
-    of history``, or ``lam xi`` when it got worse. The paper has lam .1, the code 0. That the std is the unbiased one is
-    unsure.
+    of history``, or ``lam xi`` for a decline. The paper has lam .1, the code 0. Unbiased std (unsure).
 
     Args:
         rewards: ``(B, G)``, of the previous batch.
-        mean: mean reward now, after the update on it.
+        mean: mean reward after the first update.
         history: ``(K,)``, mean rewards of the last K batches (8), at least 2.
-        lam: share of a setback that is undone.
+        lam: factor of a decline.
     """
     check_not_negative(lam=lam)
     if history.ndim != 1 or len(history) < 2:
@@ -118,12 +117,11 @@ def pipo(rewards: Tensor, mean: float | Tensor, history: Tensor, *, lam: float) 
 
 @recipe("adora", "advantage", amplify=2.0, threshold=0.5)
 def adora(rewards: Tensor, success: Tensor, *, amplify: float, threshold: float) -> Tensor:
-    """ADORA: advantages of prompts that are solved at most half of the time are doubled. Constants are second-hand.
+    """ADORA: doubled advantages for prompts with a success rate of at most 1/2. Constants are second-hand.
 
     Formula: c (R - mean R) / (std R + 1e-6), c = amplify where the success rate <= threshold, else 1
 
-    The criteria on the length of an answer (longer successes than failures; the VLM setting's attenuation by .1) have
-    no counterpart on images and are left out.
+    The criteria on answer length (longer successes than failures; attenuation by .1 in the VLM setting) are left out.
 
     Args:
         rewards: ``(B, G)``.
@@ -140,14 +138,13 @@ def adora(rewards: Tensor, success: Tensor, *, amplify: float, threshold: float)
 
 @recipe("poise", "advantage")
 def poise(rewards: Tensor, probe: Tensor) -> Tensor:
-    """POISE (arXiv:2605.07579): two samples of a prompt, each with a probe's prediction for the *other* one as
-    baseline.
+    """POISE (arXiv:2605.07579): two samples of a prompt; the baseline of each is a probe's prediction for the *other*.
 
     Formula: R_i - probe_{1 - i}
 
-    ``probe (B, 2)``: prediction of the reward from the hidden features of sample i. It serves as the baseline of sample
-    1 - i, which it does not depend on, so nothing is biased. With a probe that returns its own sample's reward this is
-    leave-one-out. The probe (PCA and ridge, refitted on a sliding buffer) is not here.
+    ``probe (B, 2)``: prediction of the reward from the hidden features of sample i. It is the baseline of sample 1 - i
+    and independent of it, hence unbiased. With the rewards themselves as probe this is leave-one-out. The probe (PCA
+    and ridge, refitted on a sliding buffer) is not included.
     """
     if rewards.shape[1:] != (2,) or probe.shape != rewards.shape:
         raise ValueError(f"expected rewards and probe (B, 2), got {tuple(rewards.shape)} and {tuple(probe.shape)}")

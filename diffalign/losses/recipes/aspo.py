@@ -43,8 +43,8 @@ def bounded_bias(adv: Tensor, bias: Tensor, *, k: float = 0.7, eligible: Tensor 
 def early_bias(position: Tensor, length: Tensor, eligible: Tensor, *, delta: float = -2.0) -> Tensor:
     """Return ``delta (p - mean p) / mean length``, ``(B, G)``, means over each group's eligible samples; 0 elsewhere.
 
-    ASPO: p is where a sample first uses its tool, so that with delta < 0 earlier use is better. On images p may be any
-    cost: evaluations of the model, bytes.
+    ASPO: p is the position of the first tool call; delta < 0 favours early calls. On images p may be any cost, for
+    example the number of model evaluations.
 
     Args:
         position: ``(B, G)``.

@@ -1,4 +1,4 @@
-"""Methods that compare more than one group at a time: prompts with prompts, sets with sets, bundles with their past."""
+"""Methods with advantages over several groups: sets of samples, bundles of prompts."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def sgrpo(
 
     Formula: RLOO over all N G samples of (1 - w) utility + w D, D = set diversity allocated by softmax(+-credit)
 
-    The set's diversity, shared out by leave-one-out credit, joins the reward. Utility ``(S, N, G)``, diversity ``(S,
-    N)``, credit ``(S, N, G)``; a threshold on the set's mean utility opens its diversity. Trainer there: 8 sets of 64,
-    clip .5, k3 with .005. See :mod:`diffalign.losses.set_advantages` for the other two forms.
+    The set's diversity, distributed by leave-one-out credit, is added to the reward. Utility ``(S, N, G)``, diversity
+    ``(S, N)``, credit ``(S, N, G)``; diversity counts only above a threshold on the set's mean utility. Trainer there:
+    8 sets of 64, clip .5, k3 with .005. See :mod:`diffalign.losses.set_advantages` for the other two forms.
     """
     if threshold is not None:
         diversity = gate_diversity(diversity, utility, threshold=threshold)
@@ -50,17 +50,17 @@ def riskpo(
     Formula: (omega c + g) / (1 + omega), c = -(q_lo - S)_+ / a_lo, g = ((S - q_lo)_+ - (S - q_hi)_+ - (q_hi - q_lo)) /
     (a_hi - a_lo)
 
-    Sample g of each of a bundle's prompts make one score; its advantage is shared among them by merit. Quantiles are
-    those of earlier calls, of this batch at the first. The yaml has the natural baseline, the published script has not;
-    the optional division by the bundle's std is left to the caller.
+    The score of a bundle sums sample g of each of its prompts; its advantage is distributed by merit. Quantiles are
+    those of earlier calls, of this batch in the first call. The natural baseline is on in the yaml, off in the
+    published script; the optional division by the bundle's std is left to the caller.
 
     Args:
         rewards: ``(N, P, G)``, N bundles of P = 5 prompts with G = 10 samples.
-        quantiles: what an earlier call returned, None at the start.
+        quantiles: quantiles returned by the previous call, None at the start.
         a_lo: lower level.
         a_hi: upper level, .9 on MATH.
         omega: weight of the shortfall.
-        natural_baseline: whether a mastered bundle gets 0.
+        natural_baseline: subtract ``q_hi - q_lo``, so that a bundle above ``q_hi`` gets 0.
 
     Returns:
         The quantiles for the next call, and advantages ``(N, P, G)``.

@@ -1,4 +1,4 @@
-"""Objectives held by constraints."""
+"""Objectives with constraints and adaptive multipliers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from diffalign.losses.trackers import Pid, update_pid
 
 @recipe("epo", "regularizer", coef=1e-3, penalty=1.0, low=0.8, high=1.2)
 def epo(entropy: Tensor, history: Tensor | float, *, coef: float, penalty: float, low: float, high: float) -> Tensor:
-    """EPO (arXiv:2509.22576): an entropy bonus with a penalty outside a band around its own history.
+    """EPO (arXiv:2509.22576): an entropy bonus with a penalty outside a band around its running mean.
 
     Formula: -coef (H - penalty (relu(low h - H) + relu(H - high h))), h = history of H
 
-    The released code adds a constant outside the band, which has no gradient; here it is the distance from the band
-    [ours]. Band .8 to 1.2 of the yaml (the script has .5 to 1.5). Where the sampler's noise is fixed the entropy is a
-    constant: use the diversity of samples.
+    The released code adds a constant outside the band, without a gradient; this is the distance from the band [ours].
+    Band .8 to 1.2 of the yaml (.5 to 1.5 in the script). With a fixed noise level the entropy is constant: use sample
+    diversity instead.
 
     Args:
         entropy: ``(B,)`` or ``(B, T)``, with gradient.
-        history: its running mean at this turn (:func:`~diffalign.losses.trackers.update_ema`), positive; detached.
+        history: its running mean at this step (:func:`~diffalign.losses.trackers.update_ema`), positive; detached.
         coef: of the bonus.
         penalty: of the band.
         low: lower end, as a multiple of the history.
@@ -52,23 +52,22 @@ class Constrained(NamedTuple):
 def constrained_rlhf(
     kl_advantage: Tensor, advantages: Tensor, returns: Tensor, multiplier: Tensor, *, threshold: Tensor, squash: Squash
 ) -> Constrained:
-    """Constrained RLHF (arXiv:2310.04373; its code): each reward is held near the threshold beyond which it stops being
-    a good proxy.
+    """Constrained RLHF (arXiv:2310.04373; its code): each reward is constrained to the threshold beyond which it is
+    over-optimised.
 
     Formula: policy: (K - sum_k mu_k) A_KL + sum_k mu_k A_k, mu = squash(multiplier); dual: sum_k mu_k (return_k -
     threshold_k)
 
-    ``(K - sum mu) A_KL + sum_k mu_k A_k`` for the policy, every advantage normalised on its own; the multipliers
+    ``(K - sum mu) A_KL + sum_k mu_k A_k`` for the policy, each advantage normalised separately; the multipliers
     minimise ``mu_k (return_k - threshold_k)``. The sigmoid is mu-PPO (reward at least the threshold);
-    ``squash=torch.tanh`` xi-PPO (at the threshold, weights may turn negative). Multipliers start as normal draws of
-    deviation .01; SGD with momentum .1 and rate .1 (recipe; .01 in the code); thresholds by Nelder-Mead on a held-out
-    score.
+    ``squash=torch.tanh`` xi-PPO (equality, weights may be negative). Multipliers are initialised from N(0, .01**2); SGD
+    with momentum .1 and rate .1 (recipe; .01 in the code); thresholds by Nelder-Mead on a validation score.
 
     Args:
         kl_advantage: ``(...)``, advantage of the reward ``-KL``.
         advantages: ``(K, ...)``.
         returns: ``(K,)``, mean return of each reward.
-        multiplier: ``(K,)``, parameters; gradient through ``dual_loss`` alone.
+        multiplier: ``(K,)``, parameters; gradient through ``dual_loss`` only.
         threshold: ``(K,)``.
         squash: see above.
     """
@@ -88,21 +87,20 @@ def c_morl(
     t: float,
     eps: float,
 ) -> Tensor:
-    """C-MORL (arXiv:2410.02236; its code): PPO on one objective with log-barrier floors under the others.
+    """C-MORL (arXiv:2410.02236; its code): PPO on one objective with log barriers for the others.
 
     Formula: clip(rho, A) - (1 / t) mean_k log max(clip(rho) J_k - share J_k, 1e-3)
 
-    ``clip(rho, A) + mean_k barrier(clip(rho) J_k; share J_k)``: the clipped ratio stands for how the other returns
-    move. Share .9 and t 20 are unsure, the clip is PPO's. (The code's slice of the other objectives indexes the batch
-    axis; this does not.) Stage two starts from the policies of :func:`c_morl_starts`. Without other objectives this is
-    PPO.
+    ``clip(rho, A) + mean_k barrier(clip(rho) J_k; share J_k)``: the clipped ratio models the change of the other
+    returns. Share .9 and t 20 are unsure, the clip is PPO's. (The code slices the batch axis instead of the objectives;
+    this does not.) Stage two starts from the policies of :func:`c_morl_starts`. Without other objectives this is PPO.
 
     Args:
-        log_ratio: ``(B,)`` or ``(B, T)``, log-prob of the policy minus that at roll-out.
+        log_ratio: ``(B,)`` or ``(B, T)``, log-prob of the policy minus that at rollout.
         adv: advantages of the one objective, as in :mod:`diffalign.losses.policy`.
         returns: ``(K - 1,)``, mean returns of the others, positive.
         mask: shape of ``log_ratio``, 1 where valid.
-        share: of its return that each must keep, in (0, 1).
+        share: smallest share of each other return, in (0, 1).
         t: sharpness of the barrier.
         eps: clip range.
     """
@@ -115,12 +113,12 @@ def c_morl(
 
 
 def c_morl_starts(scores: Tensor, *, n: int) -> Tensor:
-    """Return the policies that C-MORL's second stage starts from, at most ``n`` indices: those of the Pareto front that
-    stand alone most (crowding distance), the first ones first.
+    """Return the initial policies of C-MORL's second stage, at most ``n`` indices: those of the Pareto front by
+    descending crowding distance.
 
     Args:
-        scores: ``(N, K)``, returns of N trained policies in K objectives; NaN where one could not be measured.
-        n: how many, at least 1.
+        scores: ``(N, K)``, returns of N trained policies in K objectives; NaN where unknown.
+        n: number of policies, at least 1.
     """
     check_positive(n=n)
     rank, crowding = pareto_rank(scores)
@@ -151,7 +149,7 @@ def safe_kl(
     Formula: value: -a log mean exp(-V / a); penalty: coef relu(ema - threshold)**2 max(1/2, 2 / (entropy + .1)) KL
 
     The penalty is ``coef relu(ema - threshold)**2 max(.5, 2 / (entropy + .1))`` *times the KL tensor*. The released
-    code builds it from plain numbers alone, which trains nothing.
+    code builds it from plain numbers, without a gradient.
 
     Args:
         values: ``(M, ...)``, M = 2 critics.
@@ -170,7 +168,7 @@ def safe_kl(
 
 
 def safe_threshold(state: Pid, velocity: Tensor | float, *, phase: float) -> tuple[Pid, Tensor]:
-    """Return the controller's memory and SAFE's threshold, ``clamp((.3 + PID) * phase, .1, .6)`` (its code).
+    """Return the controller's state and SAFE's threshold, ``clamp((.3 + PID) * phase, .1, .6)`` (its code).
 
     Args:
         state: :func:`~diffalign.losses.trackers.empty_pid` at the start.

@@ -1,4 +1,4 @@
-"""COPO: the agreement of a group's answers weights its own advantage against a comparison between prompts."""
+"""COPO: a local and a global advantage, blended by the agreement of a group's answers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ def answer_entropy(answers: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Return the entropy in bits of each group's answers, ``(B,)``: 0 for one answer, ``log2 G`` for G different ones.
 
     Args:
-        answers: ``(B, G)``, a number for each distinct answer. Images have none: number clusters of them, or buckets of
-            a reward.
+        answers: ``(B, G)``, an integer per distinct answer; for images of clusters, or buckets of a reward.
         mask: ``(B, G)``.
 
     Raises:
@@ -33,7 +32,7 @@ def answer_entropy(answers: Tensor, *, mask: Tensor | None = None) -> Tensor:
 def consistent_reward(rewards: Tensor, answers: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Return the group's mean reward times ``1 - H (1 - 1/G) / log2 G``, ``(B,)`` (COPO, arXiv:2508.04138).
 
-    The factor is 1 for a group of one mind and 1/G for G different answers. NaN for a group without a usable reward.
+    The factor is 1 for equal answers and 1/G for G different ones. NaN for a group without a valid reward.
 
     Raises:
         ValueError: the shapes differ.
@@ -47,14 +46,14 @@ def consistent_reward(rewards: Tensor, answers: Tensor, *, mask: Tensor | None =
 
 
 def local_share(entropy: Tensor, local: Tensor, *, k: float = 1.0, b: float = 0.5) -> Tensor:
-    """Return ``omega = sigmoid(k (H - b))``, the weight of the advantage inside the group, ``(B, G)``; 0 where that
-    advantage is 0 and only the comparison between prompts can teach (COPO; k and b from the code's signature).
+    """Return ``omega = sigmoid(k (H - b))``, the weight of the local advantage, ``(B, G)``; 0 where that advantage is 0
+    (COPO; k and b from the code's signature).
 
     Args:
         entropy: ``(B,)``, H in bits.
         local: ``(B, G)``, advantage inside the group.
         k: steepness.
-        b: entropy at which both count the same.
+        b: entropy of equal weights.
     """
     if not math.isfinite(k) or not math.isfinite(b):
         raise ValueError(f"k and b must be finite, got {k} and {b}")
@@ -69,15 +68,15 @@ def copo(log_ratio: Tensor, rewards: Tensor, answers: Tensor, *, k: float, b: fl
     Formula: w clip(rho, A_local) + (1 - w) clip(rho, A_global), w = sigmoid(k (H - b)), H = entropy of the answers in
     bits
 
-    The local one is GRPO's; the global one compares prompts by :func:`consistent_reward`.
-    Groups whose answers agree learn from the comparison of prompts. A group all wrong or all right still learns.
+    The local advantage is GRPO's, the global one compares prompts by :func:`consistent_reward`. Groups of equal rewards
+    have the global one only.
 
     Args:
         log_ratio: ``(B G,)`` or ``(B G, T)``.
         rewards: ``(B, G)``.
-        answers: ``(B, G)``, numbers of the distinct answers; for images of clusters.
+        answers: ``(B, G)``, an integer per distinct answer; for images of clusters.
         k: steepness of the blend.
-        b: entropy in bits at which both count the same.
+        b: entropy of equal weights, in bits.
         eps: clip range.
     """
     local = group_advantage(rewards)

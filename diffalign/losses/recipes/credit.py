@@ -1,4 +1,4 @@
-"""Methods that give steps, turns or segments of one trajectory advantages of their own."""
+"""Methods with advantages per step, turn or segment of a trajectory."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from diffalign.losses.tree import backed_up, chain_advantage, cut_segments, sibl
 
 @recipe("tempflow-grpo", "advantage", eps=1e-6)
 def tempflow_grpo(value: Tensor, parent: Tensor, weight: Tensor, *, eps: float) -> Tensor:
-    """TempFlow-GRPO (arXiv:2508.04324): branches forked from one noisy image are compared with their siblings, times
-    the weight of the step of the fork, ``(N,)``.
+    """TempFlow-GRPO (arXiv:2508.04324): branches from one noisy image compared with their siblings, times the weight of
+    the branching step, ``(N,)``.
 
     Formula: weight (R - mean of siblings) / (std of siblings + eps)
+
+    The released code takes mean and std over the 6 branches of *all* images of a prompt at the step, and the weight
+    2.25 c (SD3.5), 1.73 c (FLUX) or 1.53 c (Qwen-Image), about c over its mean.
 
     Args:
         value: ``(N,)``, rewards of the leaves of trees (:mod:`diffalign.losses.tree`); inner nodes are not read.
@@ -35,22 +38,21 @@ def segment_po(value: Tensor, parent: Tensor) -> Tensor:
 
     Formula: V(node) - V(parent), V of an inner node = mean of its children
 
-    Branching 6-6-6 there; an edge of exactly 0 teaches nothing and may be dropped. On images: branches at denoising
+    Branching 6-6-6 there; edges of exactly 0 may be dropped. On images: branches at denoising
     steps. :func:`segment_po_chain` is SPO-chain. Arguments as in :mod:`diffalign.losses.tree`.
     """
     return tree_advantage(backed_up(value, parent), parent)
 
 
 def segment_po_chain(value: Tensor, prob: Tensor, *, threshold: float = 0.9, every: int = 5) -> Tensor:
-    """SPO-chain: each token gets the gain of its segment, ``(B, T)``; 0 for tokens the policy was sure of, which also
-    leave the loss.
+    """SPO-chain: each token gets the gain of its segment, ``(B, T)``; 0 for confident tokens, to be masked in the loss.
 
     Args:
         value: ``(B, S + 1)``, Monte-Carlo value (9 continuations) at the start and after each segment; NaN after the
             last one of a row.
-        prob: ``(B, T)``, probability of each token at roll-out.
-        threshold: from which a token is sure.
-        every: unsure tokens in a segment (5 or 10).
+        prob: ``(B, T)``, probability of each token at rollout.
+        threshold: probability of confident tokens.
+        every: tokens below the threshold per segment (5 or 10).
     """
     gain = chain_advantage(value)
     return keep(spread(gain, cut_segments(prob, threshold=threshold, every=every)), prob < threshold)
@@ -58,8 +60,8 @@ def segment_po_chain(value: Tensor, prob: Tensor, *, threshold: float = 0.9, eve
 
 @recipe("rad-2", "advantage")
 def rad_2(value: Tensor, parent: Tensor, path: Tensor) -> Tensor:
-    """The part of RAD-2 that applies to images: trajectories fork at the borders of *blocks* of denoising steps, and
-    all steps of a block share its edge's advantage, ``(B, T)``. From the abstract (second-hand).
+    """RAD-2's tree over *blocks* of denoising steps: trajectories branch between blocks, and all steps of a block have
+    its edge's advantage, ``(B, T)``. From the abstract (second-hand).
 
     Formula: V(node) - V(parent) of the block's edge, for every step of the block
 
@@ -74,13 +76,14 @@ def rad_2(value: Tensor, parent: Tensor, path: Tensor) -> Tensor:
 
 @recipe("hifpo", "advantage", eps=1e-6)
 def hifpo(outcome: Tensor, process: Tensor, parent: Tensor, *, eps: float) -> Tensor:
-    """HiFPO (arXiv:2606.19930), rebuilt from the abstract (derived): samples of one step are compared by the mean
-    outcome below them plus a score of the step, ``(N,)``. Resampling of failed steps with a hint is up to the trainer.
+    """HiFPO (arXiv:2606.19930) [derived from the abstract]: samples of one step are compared by the mean
+    outcome of their descendants plus a process score, ``(N,)``. Resampling of failed steps with a hint is left to the
+    trainer.
 
     Formula: (x - mean of siblings) / (std of siblings + eps), x = mean outcome of the leaves below + process
 
     Args:
-        outcome: ``(N,)``, of leaves; a step's outcome is the mean of what follows.
+        outcome: ``(N,)``, of leaves; a step's outcome is the mean of its descendants.
         process: ``(N,)``, score of each step.
         parent: ``(N,)``.
         eps: added to the siblings' std.
@@ -91,16 +94,16 @@ def hifpo(outcome: Tensor, process: Tensor, parent: Tensor, *, eps: float) -> Te
 
 @recipe("igpo-info-gain", "advantage", gamma=1.0)
 def igpo(belief: Tensor, outcome: Tensor, *, gamma: float, mask: Tensor | None = None) -> Tensor:
-    """IGPO (arXiv:2510.14967, its code): each turn is rewarded by how much it raised the probability of the right
-    answer, ``(B, G, K)``.
+    """IGPO (arXiv:2510.14967, its code): the reward of a turn is its increase of the probability of the correct answer,
+    ``(B, G, K)``.
 
     Formula: sum_{k' >= k} gamma**(k' - k) (r_k' - mean r), r_k = belief_k - belief_{k-1}, r_K = outcome
 
-    The last turn is paid by the outcome instead. All turns of a group share one mean, which is subtracted; then what
-    follows is added up, discounted. No std (the code offers one). On images: the reward of the predicted clean image.
+    The reward of the last turn is the outcome. The mean over all turns of the group is subtracted, then discounted
+    returns are summed. No std (optional in the code). On images: the reward of the predicted clean image.
 
     Args:
-        belief: ``(B, G, K + 1)``, probability of the right answer before the first turn and after each.
+        belief: ``(B, G, K + 1)``, probability of the correct answer before the first turn and after each.
         outcome: ``(B, G)``.
         gamma: discount.
         mask: ``(B, G, K)``, 1 where there is a turn.
@@ -125,7 +128,7 @@ def t_ppo(
 
     Formula: sum_l (gamma lam)**l delta_{t+l}, delta_t = r_t + gamma V_{t+1} - V_t, V_{T+1} = V_T in truncated rows
 
-    The policy learns from all rows, the critic from finished ones only: mask its loss by ``~truncated``.
+    The policy trains on all rows, the critic on finished ones only: mask its loss by ``~truncated``.
 
     Args:
         rewards: ``(B, T)``.
@@ -143,8 +146,8 @@ def t_ppo(
 def pdppo(
     rewards: Tensor, values: Tensor, post_values: Tensor, *, gamma: float, lam: float, mask: Tensor | None = None
 ) -> Tensor:
-    """PDPPO, rebuilt (derived): the larger of two critics' advantages, ``(B, T)``: one sees the state before the
-    decision, the other after it and before the noise (on images the predicted mean). The settings are ours.
+    """PDPPO [derived]: the maximum of two critics' advantages, ``(B, T)``: on the state before the decision,
+    and on the post-decision state before the noise (on images the predicted mean). The settings are ours.
 
     Formula: max(GAE(r, V), GAE(r, V_post))
     """

@@ -1,4 +1,4 @@
-"""Which prompts and samples train, and how, by their rewards in a group: filters, routing, Pareto fronts, agreement."""
+"""Curricula by rewards in a group: filters, routing, Pareto fronts, rank agreement."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from diffalign.losses.recipes.registry import recipe
 
 @recipe("urpo", "reward")
 def urpo(judged: Tensor, labels: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """URPO [unsure; rebuilt from the abstract]: reward of a model that judges a labelled group, ``(B,)`` in [0, 1].
+    """URPO [unsure; derived from the abstract]: reward of a judge on a labelled group, ``(B,)`` in [0, 1].
 
     Formula: (1 + Kendall's tau of judged and labels) / 2
 
     Args:
-        judged: ``(B, G)`` scores that it gives.
+        judged: ``(B, G)`` scores of the judge.
         labels: ``(B, G)`` true preference levels, larger is better.
         mask: ``(B, G)``.
     """
@@ -29,8 +29,8 @@ def urpo(judged: Tensor, labels: Tensor, *, mask: Tensor | None = None) -> Tenso
 
 @recipe("temporal-r1", "selection")
 def temporal_r1(rewards: Tensor, *, above: float = 0.0, mask: Tensor | None = None) -> Tensor:
-    """Temporal-R1 [derived from the abstract]: keep prompts whose repeated rewards vary, ``(B,)`` bool. How much
-    variance it asks for is not known.
+    """Temporal-R1 [derived from the abstract]: keep prompts with varying rewards, ``(B,)`` bool. The paper's threshold
+    is unknown.
 
     Formula: keep where the rewards of the group differ by more than `above`
     """
@@ -39,7 +39,7 @@ def temporal_r1(rewards: Tensor, *, above: float = 0.0, mask: Tensor | None = No
 
 @recipe("ode-data", "selection")
 def ode_data(passed: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """ODE's curriculum (arXiv:2605.10832) [derived]: prompts that are neither always nor never solved, ``(B,)`` bool;
+    """ODE's curriculum (arXiv:2605.10832) [derived]: prompts with a pass rate strictly between 0 and 1, ``(B,)`` bool;
     the others are rewritten. ``passed (B, G)``.
 
     Formula: keep where 0 < pass rate < 1
@@ -88,11 +88,11 @@ def dypo(
     0
 
     None: fine-tuning on a teacher's sample. Some: ``mix`` GRPO + (1 - ``mix``) GAL, the mean pair loss of every success
-    over every failure. All: nothing. 8 roll-outs; the weight of the fine-tuning term is ours.
+    over every failure. All: 0. 8 rollouts; the weight of the fine-tuning term is ours.
 
     Args:
         passed: ``(B, G)`` bool or 0 and 1.
-        log_ratio: ``(B, G)`` to the roll-out policy.
+        log_ratio: ``(B, G)`` to the rollout policy.
         log_ratio_ref: ``(B, G)`` to the reference.
         sft: ``(B,)`` loss on a teacher's sample.
         mix: share of GRPO.
@@ -115,7 +115,7 @@ def fate_pfpo(rewards: Tensor) -> Tensor:
 
     Formula: (-rank + mean rank) / (std rank + 1e-6), rank = Pareto front of the sample in its group
 
-    A stand-in of ours: the paper's objective is unknown, its filter keeps repaired samples that are not dominated.
+    Our reading: the paper's objective is unknown, its filter keeps non-dominated repaired samples.
 
     Args:
         rewards: ``(K, B, G)``.

@@ -1,4 +1,4 @@
-"""Rewards per token or denoising step, ``(B, T)``; GAE follows. ``mask (B, T)`` is 1 where there is a step."""
+"""Rewards per token or denoising step, ``(B, T)``, for GAE. ``mask (B, T)`` is 1 where there is a step."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rto(
         terminal: ``(B,)``, reward-model score, z-normalised.
         dpo_log_ratio: ``(B, T)``, ``d``: log-prob of the DPO model minus that of the reference.
         log_ratio: ``(B, T)``, ``r``: log-prob of the policy minus that of the reference.
-        mask: see the module.
+        mask: ``(B, T)``, 1 where there is a step.
         coef: of ``d``.
         clip: of ``coef * d``.
         kl_coef: of ``r``.
@@ -44,15 +44,15 @@ def rto(
 
 @recipe("drlc", "reward")
 def drlc(terminal: Tensor, spans: Tensor, mask: Tensor, *, terminal_coef: float, span_coef: float) -> Tensor:
-    """DRLC (arXiv:2401.07382) [derived]: terminal reward plus a critic's verdict on each span, -1, 0 or 1.
+    """DRLC (arXiv:2401.07382) [derived]: terminal reward plus a critic's label of each span, -1, 0 or 1.
 
     Formula: terminal_coef terminal 1[t last] + span_coef span_t
 
-    Both coefficients are unconfirmed. ``spans`` ``(B, T)`` holds the verdict at each step of the span; on images, per
-    denoising step.
+    Both coefficients are unconfirmed. ``spans`` ``(B, T)`` is the label of each step's span; on images, per denoising
+    step.
 
     Raises:
-        ValueError: a verdict is none of the three.
+        ValueError: a label is not -1, 0 or 1.
     """
     spans = keep(spans, mask)
     if not ((spans == 0) | (spans.abs() == 1)).all():
@@ -67,11 +67,11 @@ def text2grad(scores: Tensor, skipped: Tensor, log_ratio: Tensor, mask: Tensor, 
     Formula: score_t (1 - skipped_t) - kl_coef log_ratio_t
 
     Args:
-        scores: ``(B, T)``, score of the span that each token stands in, 0 outside spans.
-        skipped: ``(B, T)``, 1 for punctuation and special tokens, whose score is forced to 0.
+        scores: ``(B, T)``, score of each token's span, 0 outside spans.
+        skipped: ``(B, T)``, 1 for punctuation and special tokens, whose score is set to 0.
         log_ratio: ``(B, T)``, log-prob of the policy minus that of the reference.
-        mask: see the module.
-        kl_coef: not stated.
+        mask: ``(B, T)``, 1 where there is a step.
+        kl_coef: weight of the KL; not stated in the paper.
     """
     check_same_shape(scores=scores, skipped=skipped, mask=mask)
     return step_reward(scores, mask.bool() & ~skipped.bool()) + kl_reward(log_ratio, mask, coef=kl_coef)
@@ -84,13 +84,13 @@ def teamwork_potential(terminal: Tensor, potential: Tensor, mask: Tensor, *, gam
     Formula: 1[t last] terminal + gamma Phi_{t+1} - Phi_t
 
     The paper learns the potential from a language model's rankings of states by Bradley-Terry, one per agent. On images
-    it is the reward of the preview ``x0_hat``: put 0 after the last step, and samples keep their order. Credit between
-    agents is not part of this.
+    it is the reward of the preview ``x0_hat``, 0 after the last step, which keeps the order of samples. Credit between
+    agents is not included.
 
     Args:
         terminal: ``(B,)``.
         potential: ``(B, T + 1)``.
-        mask: see the module.
+        mask: ``(B, T)``, 1 where there is a step.
         gamma: discount of the return.
     """
     return terminal_reward(terminal, mask) + potential_reward(potential, mask, gamma=gamma)
@@ -98,17 +98,16 @@ def teamwork_potential(terminal: Tensor, potential: Tensor, mask: Tensor, *, gam
 
 @recipe("reward-design-thesis", "reward")
 def reward_design_thesis(rewards: Tensor, potential: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
-    """Potential-based shaping of rewards per step, which keeps the optimal policy.
+    """Potential-based shaping of rewards per step, which does not change the optimal policy.
 
     Formula: r_t + gamma Phi_{t+1} - Phi_t
 
-    The discount must be that of the return, so it has no default. The thesis's teacher-made and adaptive designs are
-    tabular and not part of this.
+    The discount must be that of the return, so it has no default. The thesis's tabular designs are not included.
 
     Args:
         rewards: ``(B, T)``.
         potential: ``(B, T + 1)``.
-        mask: see the module.
+        mask: ``(B, T)``, 1 where there is a step.
         gamma: discount of the return.
     """
     return step_reward(rewards, mask) + potential_reward(potential, mask, gamma=gamma)

@@ -1,4 +1,4 @@
-"""A recipe in words: what the command line and the index page of losses print."""
+"""Description of a recipe for the command line and the index page."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def _value(value: Any) -> str:
-    """A default as Python shows it; functions by their name."""
+    """A default as Python code; functions by their name."""
     return str(getattr(value, "__name__", None) or repr(value))
 
 
 def signature(recipe: Recipe) -> str:
-    """Return the call with names of all arguments, published settings and defaults filled in.
+    """Return the signature with published settings and defaults.
 
-    ``simpo(logp_w, logp_l, *, mask_w=None, mask_l=None, beta=2.0, gamma=0.5)``. An argument without ``=`` must be
-    given.
+    ``simpo(logp_w, logp_l, *, mask_w=None, mask_l=None, beta=2.0, gamma=0.5)``. Arguments without ``=`` are required.
     """
     words: list[str] = []
     for parameter in inspect.signature(recipe.function).parameters.values():
@@ -45,9 +44,10 @@ def place(recipe: Recipe) -> tuple[str, int]:
 
 
 def usage(recipe: Recipe) -> str:
-    """Return a Python call with the inputs that must be given, and the reduction to a scalar if it is not a mean."""
+    """Return a Python call with the required inputs, and the reduction to a scalar if it is not a mean."""
     given = [*recipe.inputs, *(f"{name}={name}" for name in recipe.required)]
-    call = f'loss = recipes.get("{recipe.id}")({", ".join(given)})'
+    result = "loss" if KINDS[recipe.kind].loss else recipe.kind
+    call = f'{result} = recipes.get("{recipe.id}")({", ".join(given)})'
     if recipe.reduce is None:
         return call
     parameters = inspect.signature(recipe.reduce).parameters.values()
@@ -56,7 +56,7 @@ def usage(recipe: Recipe) -> str:
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
-    """Return everything known of a recipe, as plain values that JSON can hold."""
+    """Return all properties of a recipe as plain values for JSON."""
     row, kind = systems()[recipe.id], KINDS[recipe.kind]
     file, line = place(recipe)
     return {
@@ -72,7 +72,7 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         "settings": {
             name: value if isinstance(value, int | float) else _value(value) for name, value in recipe.defaults.items()
         },
-        "reduction": recipe.reduce.__name__ if recipe.reduce else "mean",
+        "reduction": recipe.reduce.__name__ if recipe.reduce else "mean" if kind.loss else None,
         "title": row.title,
         "arxiv": row.arxiv,
         "source": row.source,

@@ -1,7 +1,7 @@
 """Online methods for diffusion and flow models by name: ratios per denoising step, or errors on re-noised samples.
 
-Log-probs of steps are means over latent elements, hence the small clip ranges. These are the losses of the trainers;
-sampler, steps and guidance of a method are in its recipe file (``diffalign train --recipe``).
+Log-probs of steps are means over latent elements, hence the small clip ranges. Sampler, steps and guidance of a method
+are in its recipe file (``diffalign train --recipe``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def step_clip(log_ratio: Tensor, adv: Tensor, *, eps: float, adv_clip: float, ma
 
     Formula: max(-A rho, -A clip(rho, 1 - eps, 1 + eps)), A clipped to +-adv_clip, rho = exp(log_ratio)
 
-    The methods differ in what comes in: log-ratios of :func:`~diffalign.losses.plain_log_ratio`,
+    The methods differ in their inputs: log-ratios of :func:`~diffalign.losses.plain_log_ratio`,
     :func:`~diffalign.losses.cps_log_ratio` (Flow-CPS) or :func:`~diffalign.losses.guard_log_ratio` (GRPO-Guard, clip
     2e-6, for PickScore 4e-6); advantages per prompt history (``ddpo-advantage``), over the std of the batch
     (``flow-grpo-advantage``) or of the group (``grpo-advantage`` with ``eps=1e-8``, DanceGRPO). Flow-GRPO adds a KL of
@@ -48,7 +48,8 @@ def diffusion_nft(
     beta: float,
     adv_clip: float,
 ) -> Tensor:
-    """DiffusionNFT (arXiv:2509.16117, the released form): implicit good and bad velocities on re-noised samples.
+    """DiffusionNFT (arXiv:2509.16117, the released form): implicit positive and negative velocities on re-noised
+    samples.
 
     Formula: adv_clip (r l(v_old + beta (v - v_old)) + (1 - r) l(v_old - beta (v - v_old))) / beta,
     r = clamp(A / adv_clip, -1, 1) / 2 + 1/2, l = squared error of x0 over its detached mean size
@@ -79,8 +80,8 @@ def awm(
     e = mean squared error of the velocity against noise - x0, A clipped to +-adv_clip and divided by it
 
     The released SD3.5 configurations use the generalised Huber matching and a clip range of 1. Arguments: ``value``,
-    ``value_old`` the velocities of the policy and of the one that sampled, ``x0`` and ``noise`` ``(B, ...)``, ``t`` and
-    ``adv`` ``(B,)``; only ``value`` carries a gradient.
+    ``value_old`` the velocities of the policy and of the sampling policy, ``x0`` and ``noise`` ``(B, ...)``, ``t`` and
+    ``adv`` ``(B,)``; only ``value`` has a gradient.
     """
     now, old = (matching(forward_process.matching_error(v, x0, noise), t) for v in (value, value_old.detach()))
     return clip(now - old, as_float(adv).clamp(-adv_clip, adv_clip) / adv_clip, eps_low=eps)

@@ -1,4 +1,4 @@
-"""Distillation on a model's own samples, as published: ``(B, T, V)`` logits to one loss per token, ``(B, T)``."""
+"""Distillation on a model's own samples: ``(B, T, V)`` logits to one loss per token, ``(B, T)``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def aligndistil(
     Args:
         student: ``(B, T, V)`` logits.
         teacher: ``(B, T, V)`` z+ of a model trained by DPO; detached.
-        opposite: ``(B, T, V)`` z- of one trained on the exchanged pairs; detached.
+        opposite: ``(B, T, V)`` z- of a model trained on swapped pairs; detached.
         beta: strength.
         kappa: 10 or 15.
         mask: ``(B, T)``.
@@ -40,20 +40,20 @@ def aligndistil(
 
 @recipe("draft-opd", "distillation")
 def draft_opd(student: Tensor, teacher: Tensor, exposed: Tensor) -> Tensor:
-    """Draft-OPD [derived from the abstract]: reverse KL on the positions that verification exposed, ``(B, T)``.
+    """Draft-OPD [derived from the abstract]: reverse KL on the positions checked by the verifier, ``(B, T)``.
 
     Formula: KL(student || teacher) where exposed, else 0
 
     Args:
         student: ``(B, T, V)`` logits of the draft model on its own samples.
         teacher: ``(B, T, V)``.
-        exposed: ``(B, T)``, 1 where the verifier looked.
+        exposed: ``(B, T)``, 1 where checked by the verifier.
     """
     return distillation.reverse(student, teacher, mask=exposed)
 
 
 class VideoOpd(NamedTuple):
-    """``loss (B, T)`` of the reliable roll-outs, 0 for the others; ``priority (B,)`` for drawing them again."""
+    """``loss (B, T)`` of the reliable rollouts, 0 for the others; ``priority (B,)`` for resampling them."""
 
     loss: Tensor
     priority: Tensor
@@ -67,14 +67,14 @@ def video_opd(
 
     Formula: loss: 1[R_teacher >= threshold] KL(student || teacher); priority: its sum over t
 
-    The curriculum prefers roll-outs on which a good teacher disagrees:
+    The curriculum prefers rollouts on which a reliable teacher disagrees:
     ``priority = 1[reward >= threshold] sum_t KL_t``.
 
     Args:
         student: ``(B, T, V)`` logits.
         teacher: ``(B, T, V)``.
         teacher_reward: ``(B,)`` reward of the teacher on the prompt.
-        threshold: from which on the teacher is trusted.
+        threshold: smallest reward of a reliable teacher.
         mask: ``(B, T)``.
     """
     divergence = distillation.reverse(student, teacher, mask=mask)
@@ -119,8 +119,8 @@ def dagger_llm(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) 
 
     Formula: -sum_v p_teacher(v) log p_student(v)
 
-    Cross-entropy to the teacher; states come from a roll-in that mixes teacher and student, teacher with a falling
-    probability, which is the trainer's part.
+    Cross-entropy to the teacher; rollouts mix teacher and student with a decreasing probability of the teacher (in the
+    trainer).
 
     Args:
         student: ``(B, T, V)`` logits.
@@ -132,12 +132,12 @@ def dagger_llm(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) 
 
 @recipe("distil", "distillation")
 def distil(student: Tensor, expert: Tensor, logp: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """DistIL (arXiv:2606.05152) [derived from the abstract]: cross-entropy to an expert with credit for the future.
+    """DistIL (arXiv:2606.05152) [derived from the abstract]: cross-entropy to an expert with credit for later tokens.
 
     Formula: CE_t + logp_t sg(sum_{t' > t} CE_t'), CE = cross-entropy to the expert
 
     ``CE_t + logp_t sg(sum over later t' of CE_t')``, ``(B, T)``: the second term is the score-function part of the
-    exact gradient, for a token also decides which states follow. Without it this is DAgger.
+    exact gradient. Without it this is DAgger.
 
     Args:
         student: ``(B, T, V)`` logits on own samples.

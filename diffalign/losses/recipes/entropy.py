@@ -17,7 +17,7 @@ from diffalign.losses.recipes.registry import recipe
 
 @recipe("empg", "advantage", k=1.0, k_future=1.0, zeta=0.05)
 def empg(adv: Tensor, entropy: Tensor, *, k: float, k_future: float, zeta: float, mask: Tensor | None = None) -> Tensor:
-    """EMPG (arXiv:2509.09265), from later papers: ``gain A + zeta bonus``, minus the batch's mean, ``(B, T)``.
+    """EMPG (arXiv:2509.09265) [second-hand]: ``gain A + zeta bonus``, minus the batch's mean, ``(B, T)``.
 
     Formula: g_t A + zeta b_t - batch mean, g = exp(-k H_t) / mean, b_t = exp(-k_future H_{t+1}), H scaled to [0, 1]
 
@@ -26,8 +26,8 @@ def empg(adv: Tensor, entropy: Tensor, *, k: float, k_future: float, zeta: float
     Args:
         adv: ``(B,)`` or ``(B, T)``.
         entropy: ``(B, T)``, of each step.
-        k: how much confident steps count more.
-        k_future: the same for the bonus of leading to one.
+        k: strength of the weight of confident steps.
+        k_future: strength of the bonus before a confident step.
         zeta: weight of the bonus.
         mask: ``(B, T)``.
     """
@@ -56,18 +56,18 @@ def hapo(
     Formula: dual clip of A (1 + strength h) with ranges eps (1 + strength h), h in [-1, 1] = log-entropy centred at its
     quantile
 
-    A group in which an advantage reaches ``limit`` falls back to GRPO. The released code never has a level below 0
-    (see :func:`~diffalign.losses.entropy.entropy_level`). Sampling there has temperature ``1 + .05 h``.
+    A group in which an advantage reaches ``limit`` falls back to GRPO. In the released code no level is below 0 (see
+    :func:`~diffalign.losses.entropy.entropy_level`). Its sampling temperature is ``1 + .05 h``.
 
     Args:
         log_ratio: ``(B G, T)``.
         rewards: ``(B, G)``.
         entropy: ``(B G, T)``.
         eps: clip range, widened by entropy.
-        quantile: entropy that is neither high nor low.
+        quantile: entropy of level 0.
         strength: of redistribution and widening.
         bound: of the dual clip, a ratio.
-        limit: see above.
+        limit: advantage from which a group falls back to GRPO.
         mask: ``(B G, T)``.
     """
     valid = torch.ones_like(log_ratio, dtype=torch.bool) if mask is None else mask.bool()

@@ -1,4 +1,4 @@
-"""General preference model (arXiv:2410.02197): a skew-symmetric score, so that preferences need not be transitive."""
+"""General preference model (arXiv:2410.02197): a skew-symmetric score for intransitive preferences."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from diffalign.losses.regression import regression_loss
 def skew_score(v_i: Tensor, v_j: Tensor, *, gate: Tensor | None = None) -> Tensor:
     """Return ``sum_l gate_l (v_i[2l] v_j[2l+1] - v_i[2l+1] v_j[2l])``, ``(...,)``: positive where i is preferred.
 
-    The form of the code. The paper defines ``<R v_i, v_j>`` and later prints ``v_i' R v_j``, of the opposite sign.
-    ``v = (r, c)`` with one c for all gives ``c (r_i - r_j)``, Bradley-Terry; three unit vectors at 120 degrees beat
-    each other in a circle. Unit norm is in the paper, not in the code's training: normalise before the call.
+    The form of the code. The paper defines ``<R v_i, v_j>`` and later prints ``v_i' R v_j``, of the opposite sign. ``v
+    = (r, c)`` with one c for all gives ``c (r_i - r_j)``, Bradley-Terry; three unit vectors at 120 degrees are a cycle.
+    Unit norm is in the paper, not in the code's training: normalise before the call.
 
     Args:
         v_i: ``(..., 2 k)`` embeddings.
@@ -40,7 +40,7 @@ def skew_score(v_i: Tensor, v_j: Tensor, *, gate: Tensor | None = None) -> Tenso
 
 def general_preference(v_w: Tensor, v_l: Tensor, *, gate: Tensor | None = None, tau: float = 0.1) -> Tensor:
     """GPM's head: Bradley-Terry on the skew score over ``tau``, ``(B,)``. Embeddings ``(B, 2 k)``, 6 or 8 dimensions
-    best; see :func:`~diffalign.losses.recipes.gpm.skew_score` for the sign that the paper prints both ways.
+    best; for the sign see :func:`~diffalign.losses.recipes.gpm.skew_score`.
     """
     return logistic(pair_margin(skew_score(v_w, v_l, gate=gate), beta=1 / tau))
 
@@ -52,7 +52,7 @@ def gpm_gpo(log_ratio: Tensor, v: Tensor, v_others: Tensor, *, gate: Tensor | No
     Formula: (beta r - mean_k s(y beats y_k))**2
 
     The head that gives s is trained by :func:`general_preference`. With ``v = (reward, 1)`` the target is the centred
-    reward. Scale: the target is in units of s, beta belongs to summed log-ratios.
+    reward. Scale: the target is in units of s, beta is for summed log-ratios.
 
     Args:
         log_ratio: ``(B,)`` to the current iterate.

@@ -1,7 +1,7 @@
 """Advantage estimators of TRL, verl and the diffusion trainers, by name.
 
 ``rewards`` are ``(B, G)``, G samples of each of B prompts, NaN where one could not be scored; results are ``(B, G)``
-unless said otherwise and have no gradient. Flatten them for a policy loss.
+unless stated otherwise and have no gradient. Flatten them for a policy loss.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def pass_k_advantage(rewards: Tensor, *, eps: float, unbiased: bool, mask: Tenso
 
     Formula: (R_max - R_second) / (std R + eps) for the best sample of the group, 0 for the others
 
-    Of equal best samples the gap is 0. ``no std`` (verl's ``norm_adv_by_std_in_grpo: False``): multiply it out.
+    0 for equal best samples. verl's ``norm_adv_by_std_in_grpo: False`` has no std.
 
     Raises:
         ValueError: groups of one.
@@ -101,8 +101,7 @@ def pass_k_advantage(rewards: Tensor, *, eps: float, unbiased: bool, mask: Tenso
 
 @recipe("opo", "advantage")
 def opo_advantage(rewards: Tensor, length: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """OPO (arXiv:2505.23585, verl's form): the baseline weighs each sample by its length, as a proxy of its squared
-    score.
+    """OPO (arXiv:2505.23585, verl's form): a baseline weighted by length, a proxy of the squared score.
 
     Formula: R - sum_i L_i R_i / sum_i L_i in each group
 
@@ -120,7 +119,7 @@ def gdpo(
 
     Formula: (S - mean S) / (std S + eps), S = sum_k w_k (R_k - mean R_k) / (std R_k + eps), the inner ones per group
 
-    ``rewards (K, B, G)``, ``weights`` K numbers. verl weighs the outer statistics by response length. MixGRPO stops at
+    ``rewards (K, B, G)``, ``weights`` K numbers. verl weights the outer statistics by response length. MixGRPO stops at
     S (:func:`diffalign.losses.sum_of_advantages`).
     """
     return gdpo_advantage(rewards, weights, mask=mask, unbiased=unbiased, eps=eps)

@@ -22,8 +22,8 @@ def tgdpo(r_w: Tensor, r_l: Tensor, guide_w: Tensor, guide_l: Tensor, *, beta: f
     Formula: -log sigmoid(beta (sum_t (1 + alpha g_t) r_w,t - sum_t (1 - alpha g_t) r_l,t)), g = beta guide, weights >=
     0
 
-    ``g = beta guide``, the token reward of a frozen model that was trained by DPO. Weights are held at 0 or above; in
-    the released code they may turn negative. Returns ``(B,)``.
+    ``g = beta guide``, the token reward of a frozen DPO model. Weights are clamped to at least 0; in the released code
+    they may be negative. Returns ``(B,)``.
 
     Args:
         r_w: ``(B, T)`` step log-ratios of the policy on the winner.
@@ -46,14 +46,14 @@ def t_reg(r_w: Tensor, r_l: Tensor, contrast_w: Tensor, contrast_l: Tensor, *, b
     margin
 
     The term is ``-alpha beta sg(sigmoid(-z)) sum_t w_t r_t`` over both sides, ``w = sigmoid(contrast) - 1/2``, z DPO's
-    margin; alpha 0.1, 0.25 or 0.5. On log-ratios rather than log-probs: a constant apart, the same gradient. Returns
+    margin; alpha 0.1, 0.25 or 0.5. On log-ratios instead of log-probs: same gradient up to a constant in value. Returns
     ``(B,)``.
 
     Args:
         r_w: ``(B, T)`` step log-ratios on the winner.
         r_l: those on the loser.
-        contrast_w: ``(B, T)``, the log-prob of each step under a prompt that asks for a better answer minus that under
-            one that asks for a worse; detached. On diffusion: two conditionings.
+        contrast_w: ``(B, T)``, log-prob of each step under a prompt for a better answer minus that under a prompt for a
+            worse one; detached. On diffusion: two conditionings.
         contrast_l: those on the loser.
         beta: inverse temperature.
         alpha: strength of the term.
@@ -70,20 +70,20 @@ def cdr(logp_strong: Tensor, logp_weak: Tensor, *, mask: Tensor | None = None) -
 
     Formula: sum_t (log p_strong - log p_weak)
 
-    Two frozen models, both given a prompt that names the criterion and examples; the best and worst of N make a pair.
-    On images a tuned against a base diffusion model, the surrogate log-ratio being the input and ``logp_weak`` 0.
+    Two frozen models, both prompted with the criterion and examples; best and worst of N form a pair. On images a tuned
+    against a base diffusion model: pass the surrogate log-ratio and ``logp_weak=0``.
     """
     return log_ratio(logp_strong.detach(), logp_weak, mask=mask)
 
 
 @recipe("sr-ppo", "reward")
 def sr_ppo(logp_tuned: Tensor, logp_base: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Self-Rewarding PPO (arXiv:2510.21090): the log-ratio of the fine-tuned to the base model as a reward for own
-    samples, ``(B,)``, detached.
+    """Self-Rewarding PPO (arXiv:2510.21090): the log-ratio of the fine-tuned to the base model as reward, ``(B,)``,
+    detached.
 
     Formula: sum_t (log p_tuned - log p_base)
 
-    tuned is the policy after fine-tuning on demonstrations, before PPO. On images average surrogates over time steps
-    first and pass ``(B,)``.
+    The tuned model is the policy after fine-tuning on demonstrations, before PPO. On images average surrogates over
+    time steps and pass ``(B,)``.
     """
     return log_ratio(logp_tuned.detach(), logp_base, mask=mask)

@@ -1,7 +1,7 @@
-"""Published objectives on ranked groups, by name.
+"""Objectives on ranked groups.
 
 Groups are ``(B, G)``, tokens or denoising steps ``(B, G, T)``; ``log_ratio`` is a log-ratio to the reference, of tokens
-or a surrogate (:mod:`diffalign.losses.surrogates`). One value per group comes back, unreduced.
+or a surrogate (:mod:`diffalign.losses.surrogates`). One value per group, unreduced.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def rankdpo(log_ratio: Tensor, labels: Tensor, *, beta: float, mask: Tensor | No
 
     Formula: sum_{y_i > y_j} |2**y_i - 2**y_j| |1 / ln(1 + rank_i) - 1 / ln(1 + rank_j)| softplus(-beta (r_i - r_j))
 
-    Each image of a group has its own noise at the shared t (``draws.own_noise``). Their own ablation gives the data
-    most of the gain (DPG 78.84 of 79.26). beta here is twice the paper's, which has no 1/2 in its error difference;
-    the value is not printed, 5000 is Diffusion-DPO's [unsure].
+    Each image of a group has its own noise at the shared t (``draws.own_noise``). In the paper's ablation most of the
+    gain is from the data (DPG 78.84 of 79.26). beta here is twice the paper's, which has no 1/2 in its error
+    difference; its value is not published, 5000 is Diffusion-DPO's [unsure].
 
     Args:
         log_ratio: ``(B, G)`` surrogates, mean over latent elements.
@@ -68,7 +68,7 @@ def rankdpo(log_ratio: Tensor, labels: Tensor, *, beta: float, mask: Tensor | No
 
 
 def _one_sided(ratio: Tensor, best: Tensor, valid: Tensor) -> Tensor:
-    """TRPA without a pair: the best level up, all others down, mean over the valid samples of each group."""
+    """TRPA without a pair: ``-log sigmoid`` of the best log-ratios and of minus the others, mean per group."""
     loss = keep(F.softplus(torch.where(best, -ratio, ratio)), valid)
     return loss.sum(1) / valid.sum(1).clamp(min=1)
 
@@ -86,17 +86,17 @@ def trpa(
     mask: Tensor | None = None,
 ) -> Tensor:
     """Trust region preference approximation (arXiv:2504.04524, the form of the code): every pair of two levels of a
-    group, on *mean* log-ratios, plus a KL to the policy that sampled.
+    group, on *mean* log-ratios, plus a KL to the sampling policy.
 
     Formula: mean over cross-level pairs of softplus(-beta k (r_i - r_j)) + kl_coef k3, k = top_scale if i has level 1,
     else 1
 
-    Pairs won by level 1 weigh ``top_scale`` inside the link. Losses are scaled so that the mean over groups is the
-    mean over all pairs of the batch. If the batch has no pair at all, level 1 goes up and the others down, without
-    beta (the code's fallback). The KL is k3 to the sampling policy; the code's root form is left out.
+    Pairs won by level 1 have the factor ``top_scale`` inside the link. Losses are scaled so that the mean over groups
+    is the mean over all pairs of the batch. Without a pair in the batch, level 1 is raised and the others lowered,
+    without beta (the code's fallback). The KL is k3 to the sampling policy; the code's root form is left out.
 
     Args:
-        logp: ``(B, G, T)`` log-probs of the policy, carry the gradient.
+        logp: ``(B, G, T)`` log-probs of the policy, with gradient.
         ref: same shape, the reference's.
         old: same shape, those at sampling.
         levels: ``(B, G)``, 1 = best.
@@ -133,10 +133,10 @@ def brain(
     On diffusion models all four terms are surrogates at one (t, noise) per prompt.
 
     Args:
-        logp: ``(B, G)`` summed log-probs of the policy, carry the gradient.
+        logp: ``(B, G)`` summed log-probs of the policy, with gradient.
         ref: same shape, the reference's.
-        proposal: same shape, those of the policy that sampled, q.
-        rewards: ``(B, G)``; NaN leaves.
+        proposal: same shape, those of the sampling policy, q.
+        rewards: ``(B, G)``; NaN is left out.
         gamma: temperature of the reward.
         mask: ``(B, G)``.
     """
@@ -158,8 +158,8 @@ def pro(logp: Tensor, rewards: Tensor, *, sft_coef: float, mask: Tensor | None =
     Denoising errors are not comparable between images: pass per-step log-ratios for ``logp`` there.
 
     Args:
-        logp: ``(B, G, T)`` log-probs of the policy, carry the gradient.
-        rewards: ``(B, G)``; NaN leaves. n is the number of samples of the group that count.
+        logp: ``(B, G, T)`` log-probs of the policy, with gradient.
+        rewards: ``(B, G)``; NaN is left out. n is the number of valid samples of the group.
         sft_coef: c.
         mask: ``(B, G, T)``.
     """

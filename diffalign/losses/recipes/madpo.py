@@ -16,8 +16,8 @@ from diffalign.losses.recipes.registry import recipe
 def margin_gain(rm_margin: Tensor, *, tau: float, c_min: float = 0.5, c_max: float = 2.0, lam: float = 1.0) -> Tensor:
     """Return MADPO's factor of the implicit margin, ``c_min + (c_max - c_min) / (1 + k exp(lam (|h| - tau)))``.
 
-    With ``k = (c_max - 1) / (1 - c_min)`` it is 1 at ``|h| = tau``, below ``c_max`` everywhere and ``c_min`` far out.
-    Arguments as in :func:`margin_adaptive_weight`; returns ``(B,)``, detached.
+    With ``k = (c_max - 1) / (1 - c_min)`` it is 1 at ``|h| = tau``, below ``c_max`` everywhere and ``c_min`` in the
+    limit. Arguments as in :func:`margin_adaptive_weight`; returns ``(B,)``, detached.
     """
     check_not_negative(tau=tau, lam=lam)
     if not 0 < c_min < 1 < c_max:
@@ -34,8 +34,8 @@ def margin_adaptive_weight(
 
     ``c`` is :func:`margin_gain`. If labels follow Bradley-Terry with margin h, the weighted logistic loss has its
     optimum at ``c h``, but only for ``|h| < tau``: beyond, the swapped orientation has weight 1, and the optimum is
-    ``log sigmoid(c h) - log sigmoid(-h)``, hardly damped. So tau = log 999, as in the released notebook, and not the
-    2 of the released class.
+    ``log sigmoid(c h) - log sigmoid(-h)``, close to h. Hence tau = log 999, as in the released notebook; the released
+    class has 2.
 
     Args:
         rm_margin: ``(B,)`` reward of the winner minus that of the loser by a frozen model, with its sign; detached.
@@ -63,7 +63,6 @@ def madpo(r_w: Tensor, r_l: Tensor, rm_margin: Tensor, *, beta: float, **weight:
     Formula: -w log sigmoid(beta (r_w - r_l)), w = sigmoid(c h) / sigmoid(h) where h > -tau, else 1, c falling from
     c_max to c_min with |h|
 
-    ``weight`` are the settings of :func:`diffalign.losses.recipes.madpo.margin_adaptive_weight`; tau is the notebook's
-    log 999, not the class's 2, at which large margins are hardly damped.
+    ``weight`` are the settings of :func:`diffalign.losses.recipes.madpo.margin_adaptive_weight`.
     """
     return margin_adaptive_weight(rm_margin, **weight) * dpo(r_w, r_l, beta=beta)

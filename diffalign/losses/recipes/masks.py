@@ -1,4 +1,4 @@
-"""Masks and importance weights for rollouts, by the name of their method; see
+"""Masks and importance weights of rollouts by name; see
 :mod:`diffalign.losses.rollout_correction`."""
 
 from __future__ import annotations

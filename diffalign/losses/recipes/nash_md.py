@@ -20,8 +20,7 @@ from diffalign.losses.recipes.registry import recipe
 def nash_advantage(win: Tensor, kl_log_ratio: Tensor, *, tau: float = 0.1, mask: Tensor | None = None) -> Tensor:
     """Return ``(P - 1/2) - tau r_t`` for :func:`diffalign.losses.policy.reinforce`, like ``kl_log_ratio``, detached.
 
-    The KL term stands at each token alone, without the sum over those that follow (TRL's form): as the gradient of a
-    KL between trajectories it is biased.
+    The KL term of a token has no sum over later tokens (TRL's form), a biased gradient of the trajectory KL.
 
     Args:
         win: ``(B,)``, probability in [0, 1] that the sample beats the opponent's.
@@ -43,8 +42,8 @@ def opponent_mean(mean: Tensor, mean_ref: Tensor, *, mix: float = 0.5) -> Tensor
     """Return ``(1 - mix) mean + mix mean_ref``, any shape, detached: the opponent of a Gaussian step.
 
     The geometric mixture of two Gaussians of one variance is the Gaussian of the mixed mean with that variance, so for
-    a denoising step this is exact; the same line mixes logits of tokens. ``mix = 0`` is self-play, 1 the reference.
-    TRL: .5; the paper's best: about .125 (unsure).
+    a denoising step this is exact; for tokens mix the logits in the same way. ``mix = 0`` is self-play, 1 the
+    reference. TRL: .5; the paper's best: about .125 (unsure).
 
     Raises:
         ValueError: the shapes differ, or ``mix`` is outside [0, 1].
@@ -61,11 +60,11 @@ def nash_md(log_ratio: Tensor, kl_log_ratio: Tensor, win: Tensor, *, tau: float,
 
     Formula: -((P - 1/2) - tau r_t) log_ratio_t, P = win probability, r = log-ratio to the reference
 
-    The opponent is drawn from the geometric mixture of policy and reference with share .5
+    The opponent is sampled from the geometric mixture of policy and reference with share .5
     (:func:`diffalign.losses.recipes.nash_md.opponent_mean`, exact for Gaussian steps).
 
     Args:
-        log_ratio: ``(B, T)``, to the policy at roll-out.
+        log_ratio: ``(B, T)``, to the policy at rollout.
         kl_log_ratio: ``(B, T)``, to the reference; detached.
         win: ``(B,)``, probability of beating the opponent's sample.
         tau: weight of the KL; .1 in TRL, .008 in the paper (unsure).

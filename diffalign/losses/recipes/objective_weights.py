@@ -11,7 +11,7 @@ from diffalign.losses.recipes.registry import recipe
 
 
 def _above(front: Tensor, ref: Tensor) -> Tensor:
-    """Points ``(N, K)`` as gaps above the reference; a coordinate below it is 0, and then so is the point's volume."""
+    """Points ``(N, K)`` as gaps above the reference; a coordinate below it is 0, and so is the point's volume."""
     if front.ndim != 2 or 0 in front.shape or ref.shape != front.shape[1:]:
         raise ValueError(f"need front (N, K) and ref (K,), got {tuple(front.shape)} and {tuple(ref.shape)}")
     gaps = (as_float(front.detach()) - as_float(ref.detach())).clamp(min=0)
@@ -34,7 +34,7 @@ def hypervolume(front: Tensor, ref: Tensor) -> Tensor:
 
     Args:
         front: ``(N, K)``, K <= 3; dominated points change nothing.
-        ref: ``(K,)``, the worst point that counts.
+        ref: ``(K,)``, the reference point.
 
     Raises:
         ValueError: K > 3 (see :func:`sampled_hypervolume`), a shape does not fit, or a value is not finite.
@@ -48,7 +48,7 @@ def hypervolume(front: Tensor, ref: Tensor) -> Tensor:
 def sampled_hypervolume(front: Tensor, ref: Tensor, *, generator: torch.Generator, samples: int = 10_000) -> Tensor:
     """Return a Monte Carlo estimate for any number of objectives, a 0-d tensor, unbiased.
 
-    Uniform draws from the box between ``ref`` and the largest coordinates; with volume v of a box of volume V its
+    Uniform samples in the box between ``ref`` and the largest coordinates; with volume v of a box of volume V its
     standard deviation is ``sqrt(v (V - v) / samples)``. Memory is samples x N x K.
 
     Raises:
@@ -68,8 +68,8 @@ def drw(gram: Tensor, weights: Tensor, *, lr: float, mu: float) -> Tensor:
 
     Formula: softmax(log w + lr I / mu), I_k = <g_k, sum_j g_j>
 
-    ``gram`` ``(K, K)`` of the gradients of chosen layers (LoRA parameters will do), ``weights`` ``(K,)``, 1 / K at the
-    start. Its other form scales the reward: :func:`drw_scale`.
+    ``gram`` ``(K, K)`` of the gradients of some layers (LoRA parameters suffice), ``weights`` ``(K,)``, 1 / K at the
+    start. The form that scales the reward is :func:`drw_scale`.
     """
     return mirror(gram, weights, lr=lr, mu=mu)
 
@@ -78,9 +78,9 @@ def drw_scale(front: Tensor, point: Tensor, reference: Tensor) -> Tensor:
     """DRW's hypervolume form (its code): the reward's factor ``1/2 + 3/2 tanh(HV(front + point) - HV(front))``, ``()``.
 
     Args:
-        front: ``(N, K)`` validation scores so far, K <= 3; the point joins them only if its factor exceeds 1/2.
-        point: ``(K,)``, this validation's scores.
-        reference: ``(K,)``, the worst point that counts; in the code the first validation.
+        front: ``(N, K)`` earlier validation scores, K <= 3; add the point only if its factor exceeds 1/2.
+        point: ``(K,)``, new validation scores.
+        reference: ``(K,)``, the reference point; in the code the first validation.
     """
     front, point, reference = front.double(), point.double(), reference.double()
     gain = hypervolume(torch.cat([front, point[None]]), reference) - hypervolume(front, reference)
@@ -89,34 +89,35 @@ def drw_scale(front: Tensor, point: Tensor, reference: Tensor) -> Tensor:
 
 @recipe("barfi", "weights")
 def barfi(gram: Tensor, weights: Tensor, *, primary: int = 0, lr: float) -> Tensor:
-    """BARFI (arXiv:2310.19007), first order [derived]: weights follow the agreement of gradients with the primary one.
+    """BARFI (arXiv:2310.19007), first order [derived]: weights move by the inner product of each gradient with the
+    primary one.
 
     Formula: w_k + lr <g_primary, g_k>
 
     The bilevel problem has the inverse Hessian of the inner objective between the two gradients; here it is the
-    identity. An auxiliary reward whose gradient opposes the primary one's loses weight. ``lr`` is yours.
+    identity. An auxiliary reward whose gradient opposes the primary one's loses weight. ``lr`` has no default.
     """
     return hypergradient(gram[primary], weights, lr=lr)
 
 
 @recipe("dreamprm", "weights", lr=1e-2)
 def dreamprm(products: Tensor, weights: Tensor, *, lr: float) -> Tensor:
-    """DreamPRM (arXiv:2505.20241; its code): weights of K training domains from the gradient on a held-out meta set.
+    """DreamPRM (arXiv:2505.20241; its code): weights of K training domains from the gradient on a meta set.
 
     Formula: w_k + lr <g_meta, g_k>
 
     ``products`` ``(K,)`` of the meta gradient with each domain's; rate 1e-2. This is one unrolled step; the code
-    unrolls 5 (rate 5e-7) through the reward model, whose training is not part of this.
+    unrolls 5 (rate 5e-7) through the reward model; its training is not included.
     """
     return hypergradient(products, weights, lr=lr)
 
 
 @recipe("pareto-da", "weights")
 def pareto_da(gram: Tensor, target: Tensor) -> Tensor:
-    """ParetoDA [rebuilt from the abstract]: the mixture of gradients that improves a held-out objective most and
-    worsens none; the min-norm mixture if none improves it. ``target`` ``(K,)``: inner products with the held-out
-    gradient.
+    """ParetoDA [derived from the abstract]: the mixture of gradients that improves a validation objective most and
+    worsens none; the min-norm mixture if none improves it. ``target`` ``(K,)``: inner products with the gradient on
+    validation data.
 
-    Formula: weights w on the simplex that maximise <sum_k w_k g_k, g_held-out> with <sum_k w_k g_k, g_j> >= 0
+    Formula: weights w on the simplex that maximise <sum_k w_k g_k, g_val> with <sum_k w_k g_k, g_j> >= 0
     """
     return aligned(gram, target)

@@ -23,11 +23,11 @@ def running_mean(scores: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def outcome_weights(scores: Tensor, positive: Tensor, *, threshold: float = 0.5, mask: Tensor | None = None) -> Tensor:
-    """Return ``clamp((p - threshold) / (1 - threshold), 0, 1)``, ``(B, T)``, detached, with p the probability of the
-    sample's own outcome as foreseen at that token.
+    """Return ``clamp((p - threshold) / (1 - threshold), 0, 1)``, ``(B, T)``, detached, with p the predicted probability
+    of the sample's outcome at that token.
 
     OREAL (arXiv:2502.06781, InternLM/OREAL train_oreal.py): ``p = sigmoid(running mean of the scores)`` for a positive
-    sample and one minus that for a negative one. An undecided token (p = 1/2) has weight 0.
+    sample and one minus that for a negative one. A token with p = 1/2 has weight 0.
 
     Args:
         scores: ``(B, T)``, output of the token model.
@@ -58,15 +58,15 @@ def oreal(
     kl_coef: float,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """OREAL (arXiv:2502.06781, InternLM/OREAL train_oreal.py): imitates correct samples and lowers wrong ones, with
-    token weights.
+    """OREAL (arXiv:2502.06781, InternLM/OREAL train_oreal.py): imitation of correct samples and REINFORCE on wrong
+    ones, with token weights.
 
     Formula: -sum A w logp / N_pos + negative (-sum A w rho) / N_neg + kl_coef k3, w = clamp(2 p_t - 1, 0, 1)
 
     Weighted so that the plain sum is the loss: positives over the number of their tokens, negatives over that of theirs
-    times ``negative``, plus k3 over the number of all. The ratio of negatives is to the policy itself, so its value is
-    1. :func:`oreal_advantage` gives the advantages. Prompts all right or all wrong are dropped before, and one positive
-    and one negative sample of each other prompt are kept.
+    times ``negative``, plus k3 over the number of all. The ratio of negatives is to the policy itself, of value 1.
+    Advantages: :func:`oreal_advantage`. Prompts with equal outcomes are dropped before, and one positive and one
+    negative sample of each other prompt are kept.
 
     Args:
         logp: ``(B, T)``, under the policy.

@@ -1,4 +1,4 @@
-"""Which pairs to label, keep, or train on, as published. Masks over N pairs unless said otherwise; all detached."""
+"""Selection of pairs to label or train on. Masks over N pairs unless stated otherwise; all detached."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def mixed_po(margins: Tensor, *, threshold: float) -> Tensor:
 
     Formula: |margin| > threshold
 
-    These train by DPO first; the others' prompts by policy gradient after, with the DPO model as reference. The
+    DPO on these first; then policy gradient on the prompts of the others, with the DPO model as reference. The
     threshold is set per reward model.
 
     Args:
-        margins: ``(N,)`` reward of the winner less that of the loser.
+        margins: ``(N,)`` reward of the winner minus that of the loser.
         threshold: of ``|margin|``.
     """
     return pair_selection.above_margin(margins, threshold=threshold)
@@ -43,8 +43,8 @@ def magicid(points: Tensor, identity: Tensor, *, keep: int) -> Tensor:
 
     Formula: the `keep` pairs (i, j) with front(i) < front(j) of largest identity_i - identity_j
 
-    Every sample of an upper Pareto front beats every sample of a lower one; of these pairs, those with the largest gap
-    in identity similarity.
+    Each sample of an upper Pareto front beats each sample of a lower one; of these pairs, those with the largest gap in
+    identity similarity.
 
     Args:
         points: ``(N, K)`` rewards, identity and dynamics there.
@@ -62,7 +62,7 @@ def magicid(points: Tensor, identity: Tensor, *, keep: int) -> Tensor:
 
 @recipe("regime", "selection", ridge=1.0)
 def regime(first: Tensor, second: Tensor, *, n: int, ridge: float) -> Tensor:
-    """REGIME (arXiv:2305.18505): pairs that cover feature space, chosen before any label, ``(n,)`` indices.
+    """REGIME (arXiv:2305.18505): pairs that cover the feature space, selected before labelling, ``(n,)`` indices.
 
     Formula: greedy argmax of x' (ridge I + sum_chosen x x')^-1 x, x = first - second
 
@@ -86,26 +86,26 @@ def dueling_rl(first: Tensor, second: Tensor, near_optimal: Tensor, *, gram: Ten
     Args:
         first: ``(N, D)`` features.
         second: ``(N, D)``.
-        near_optimal: ``(N,)`` bool, both of the pair may still be best.
+        near_optimal: ``(N,)`` bool, neither of the pair is ruled out as best.
         gram: ``(D, D)`` of the pairs so far.
     """
     check_same_shape(first=first, second=second)
     value = exploration.elliptical(as_float(first) - as_float(second), gram)
     check_same_shape(near_optimal=near_optimal, value=value)
     if not bool(near_optimal.any()):
-        raise ValueError("no pair is near-optimal; nothing to ask")
+        raise ValueError("no pair is near-optimal")
     return torch.where(near_optimal.bool(), value, -math.inf).argmax()
 
 
 @recipe("ae-borda", "selection", beta=0.1, u=2.0)
 def ae_borda(passes: Tensor, reference: Tensor, *, keep: int, beta: float, u: float) -> Tensor:
-    """AE-Borda (arXiv:2312.00267): the prompts whose best Borda score is least certain, ``(B,)`` bool.
+    """AE-Borda (arXiv:2312.00267): the prompts with the most uncertain best Borda score, ``(B,)`` bool.
 
     Formula: the `keep` largest of max_a (m + u s)(a) - max_a (m - u s)(a), m and s of the Borda score over dropout
     passes
 
-    The first of the pair to label is ``exploration.ucb_gap(...).first``, the second a random other. Rivals are here the
-    prompt's other candidates.
+    The first of the pair to label is ``exploration.ucb_gap(...).first``, the second a random other candidate. Borda
+    scores are over the prompt's candidates.
 
     Args:
         passes: ``(S, B, A)`` log-probs of A candidates under S >= 2 dropout passes.
@@ -126,8 +126,8 @@ def ae_borda(passes: Tensor, reference: Tensor, *, keep: int, beta: float, u: fl
 
 @recipe("small-margin-pairs", "selection")
 def small_margin_pairs(log_ratio_1: Tensor, log_ratio_2: Tensor, *, keep: int) -> Tensor:
-    """Annotation-efficient pairs (arXiv:2406.17312): label the pairs with the smallest implicit margin, ``(N,)`` bool;
-    beta has no effect. Spend more labels in early rounds. Log-ratios ``(N,)``.
+    """Annotation-efficient pairs (arXiv:2406.17312): label the pairs with the smallest implicit margin, ``(N,)`` bool,
+    for any beta; more labels in early rounds. Log-ratios ``(N,)``.
 
     Formula: the `keep` smallest |r_1 - r_2|
     """
@@ -138,12 +138,12 @@ def small_margin_pairs(log_ratio_1: Tensor, log_ratio_2: Tensor, *, keep: int) -
 @recipe("skywork-reward-v2", "selection")
 def skywork_reward_v2(margins: Tensor, gold: Tensor) -> Labelled:
     """Skywork-Reward-V2's second stage (arXiv:2507.01352), partly unsure: keep the pairs on which the current best and
-    the gold reward model agree, and label them so: 1 as given, 0 turned round.
+    the gold reward model agree, and label them: 1 as given, 0 swapped.
 
     Formula: keep where sign(margin) = sign(gold); label 1[margin > 0]
 
     Args:
-        margins: ``(N,)`` chosen less rejected, as given, under the current best model.
+        margins: ``(N,)`` chosen minus rejected, as given, under the current best model.
         gold: ``(N,)`` under the gold model.
     """
     return Labelled(pair_selection.agree(margins, gold), as_float(gold > 0))
@@ -151,8 +151,8 @@ def skywork_reward_v2(margins: Tensor, gold: Tensor) -> Labelled:
 
 @recipe("crm-collaborative", "selection")
 def crm_collaborative(losses_a: Tensor, losses_b: Tensor, *, share: float) -> tuple[Tensor, Tensor]:
-    """Collaborative reward modelling (arXiv:2505.10597) [derived]: each model trains on the ``share`` of pairs that
-    costs the *other* least; masks for a and for b. The share's schedule is not confirmed.
+    """Collaborative reward modelling (arXiv:2505.10597) [derived]: each model trains on the ``share`` of pairs with the
+    smallest loss of the *other*; masks for a and for b. The schedule of the share is not confirmed.
 
     Formula: each model keeps the `share` of pairs with the smallest loss of the other
 
@@ -167,8 +167,8 @@ def crm_collaborative(losses_a: Tensor, losses_b: Tensor, *, share: float) -> tu
 
 @recipe("self-ref-feedback", "selection")
 def self_ref_feedback(forward: Tensor, backward: Tensor) -> Labelled:
-    """Self-reference feedback [derived from the abstract]: pairs that a judge decides alike in both orders; the label
-    is the mean strength.
+    """Self-reference feedback [derived from the abstract]: pairs with the same verdict in both orders; the label is the
+    mean strength.
 
     Formula: keep where sign(forward) = sign(backward); label sigmoid((forward + backward) / 2)
 

@@ -1,8 +1,8 @@
-"""Policy-gradient methods: surrogate, advantage and mask as the paper has them.
+"""Policy-gradient methods with their surrogate, advantage and mask.
 
-``log_ratio`` is log-prob minus log-prob at roll-out, ``(B,)`` or ``(B, T)``; a denoising step stands where a token
-stands, and clip ranges are those of tokens: with a mean over latent elements .2 becomes about 1e-4. Results are
-unreduced, like ``log_ratio``, unless said otherwise.
+``log_ratio`` is log-prob minus log-prob at rollout, ``(B,)`` or ``(B, T)``, per token or denoising step. Clip ranges
+are those of tokens: with a mean over latent elements .2 becomes about 1e-4. Results are unreduced, like ``log_ratio``,
+unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ def drpo_decoupled(
     Formula: -sum_pos w_i (u_i - tau log sum_neg exp(u_j / tau)) + kl_coef relu(KL - kl_bound)**2 / 2, w_i ~
     exp(quality_i / lam)
 
-    Every prompt's loss carries the batch's KL penalty, so the plain mean over *all* prompts, the one-sided ones
-    included, is the paper's loss. The KL is the k1 estimate of KL(old || policy), mean of ``old - scores``.
+    Every prompt's loss includes the batch's KL penalty, so the plain mean over *all* prompts, also those with one
+    outcome, is the paper's loss. The KL is the k1 estimate of KL(old || policy), mean of ``old - scores``.
 
     Args:
         scores: ``(B, G)``, mean log-prob of each sample under the policy.
-        old: ``(B, G)``, the same at roll-out.
+        old: ``(B, G)``, the same at rollout.
         positive: ``(B, G)`` bool.
         quality: ``(B, G)``, a second reward (1 - length / longest).
         tau: temperature of the negatives.
         lam: temperature of the qualities.
         kl_coef: weight of the squared hinge.
-        kl_bound: KL that is free.
+        kl_bound: KL without a penalty.
     """
     check_same_shape(scores=scores, old=old)
     kl = (as_float(old.detach()) - as_float(scores)).mean()
@@ -74,8 +74,8 @@ def p3o(
     Formula: max(-q c d, -q c clamp(d, -eps, eps)) / 2, d = x_0 - x_1, q = R_0 - R_1 - kl_coef (r_0 - r_1), c =
     clamp(exp(x_0 + x_1), 1/cap, cap)
 
-    There rewards are over their running std and clipped to +-10 before. Arguments: ``log_ratio (B, 2)``, ``rewards (B,
-    2)``, ``kl_log_ratio (B, 2)`` to the reference; the rest as in :mod:`diffalign.losses.policy_pairs`.
+    In the paper rewards are divided by their running std and clipped to +-10. Arguments: ``log_ratio (B, 2)``,
+    ``rewards (B, 2)``, ``kl_log_ratio (B, 2)`` to the reference; the rest as in :mod:`diffalign.losses.policy_pairs`.
     """
     return pair_joint(
         log_ratio, reward_gap(rewards, kl_log_ratio=kl_log_ratio, kl_coef=kl_coef, scale=scale), eps=eps, cap=cap
@@ -84,14 +84,14 @@ def p3o(
 
 @recipe("retool", "policy", eps=0.2)
 def retool(log_ratio: Tensor, adv: Tensor, *, mask: Tensor, eps: float) -> Tensor:
-    """ReTool (arXiv:2504.11536): PPO with tokens that the policy did not choose masked; rewards +-1, no KL.
+    """ReTool (arXiv:2504.11536): PPO with a mask on tool output; rewards +-1, no KL.
 
     Formula: max(-A rho, -A clip(rho, 1 - eps, 1 + eps)) on the policy's own tokens
 
     Args:
         log_ratio: ``(B, T)``.
         adv: ``(B,)`` or ``(B, T)``.
-        mask: ``(B, T)`` bool, False for tool output, and for the deterministic steps of a mixed sampler.
+        mask: ``(B, T)`` bool, False for tool output and deterministic sampler steps.
         eps: clip range.
     """
     return clip(log_ratio, adv, eps_low=eps, mask=mask)
@@ -99,12 +99,12 @@ def retool(log_ratio: Tensor, adv: Tensor, *, mask: Tensor, eps: float) -> Tenso
 
 @recipe("props", "regularizer", eps=0.2, kl_coef=0.1)
 def props(log_ratio: Tensor, kl: Tensor, *, eps: float, kl_coef: float, mask: Tensor | None = None) -> Tensor:
-    """PROPS (arXiv:2311.08290): a proposal policy learns to sample what the data under-represent. Numbers are unsure.
+    """PROPS (arXiv:2311.08290): a proposal policy is trained to sample under-represented data. Settings are unsure.
 
     Formula: max(rho, clip(rho, 1 - eps, 1 + eps)) + kl_coef KL(policy || proposal)
 
-    The clipped surrogate with advantage -1 on data already there lowers their probability; ``kl`` keeps the proposal
-    near the policy.
+    The clipped surrogate with advantage -1 on existing data lowers their probability; ``kl`` bounds the distance to the
+    policy.
 
     Args:
         log_ratio: log-prob under the proposal minus that under the policy.
@@ -127,13 +127,13 @@ def brrl(
 
     Formula: |A| |rho - g|, g = 1 - eps + 2 eps sigmoid(((R - median R) / std R) / tau), A of GRPO
 
-    The weight is GRPO's advantage, around the mean; the target looks at the reward above the *median*, over the same
-    std. tau is 1e-4 in the script, 1.0 in the yaml.
+    The weight is GRPO's advantage; the target uses the reward minus the *median*, over the same std. tau is 1e-4 in the
+    script, 1.0 in the yaml.
 
     Args:
         log_ratio: ``(B G,)`` or ``(B G, T)``.
         rewards: ``(B, G)``.
-        eps: the ratio's largest distance from 1.
+        eps: largest distance of the target from 1.
         tau: sharpness of the target.
         std_eps: added to the std.
         mask: shape of ``log_ratio``.

@@ -1,4 +1,4 @@
-"""Objectives of :mod:`diffalign.losses` that are a published method by themselves, under its name."""
+"""Policy objectives of :mod:`diffalign.losses` registered under the names of their methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policy-gradient methods that also learn from what the policy did not draw itself, or that imitate.
+"""Policy-gradient methods for off-policy samples, and imitation.
 
 Conventions as in :mod:`diffalign.losses.recipes.policy`.
 """
@@ -20,17 +20,16 @@ from diffalign.losses.regularizers import k3
 def rl_plus(
     logp: Tensor, old: Tensor, adv: Tensor, external: Tensor, *, gamma: float, mask: Tensor | None = None
 ) -> Tensor:
-    """RL-PLUS (arXiv:2508.00222): own samples by their ratio, external ones by a mixture ratio and a focal factor.
+    """RL-PLUS (arXiv:2508.00222): the plain ratio on own samples, a mixture ratio and a focal factor on external ones.
 
     Formula: own samples: -A rho; external: -A (1 - p)**gamma 2 p / (p_old + (p_old + 1) / 2)
 
-    The released code takes the current policy's ``old`` as behaviour probability of external data. No clip, no std
-    in the advantage; 7 own and 1 external sample in a group. For token probabilities: a density leaves the focal factor
-    out (gamma 0).
+    In the released code the behaviour probability of external data is the policy's own ``old``. No clip, no std in the
+    advantage; 7 own and 1 external sample in a group. For token probabilities; densities need ``gamma=0``.
 
     Args:
         logp: ``(B, T)``, log-prob under the policy.
-        old: ``(B, T)``, at roll-out.
+        old: ``(B, T)``, at rollout.
         adv: ``(B,)`` or ``(B, T)``.
         external: ``(B,)`` bool.
         gamma: exponent of the focal factor.
@@ -55,20 +54,20 @@ def omniopd(
     kl_coef: float,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """OmniOPD (arXiv:2606.01476), rebuilt from the abstract; all numbers are ours (unsure).
+    """OmniOPD (arXiv:2606.01476), derived from the abstract; all settings are ours (unsure).
 
     Formula: audited: -R log_ratio, R = (prior prior_mean + sum_k similarity_k) / (prior + K); elsewhere kl_coef k3
 
-    A chunk of the student that starts at an audited position earns its mean similarity to the teacher's chunks, shrunk
-    to a prior; the other tokens are held to the base model by k3. Exact match with one teacher chunk and ``prior = 0``
-    is an exact-match reward.
+    The reward of a student chunk at an audited position is its mean similarity to the teacher's chunks, shrunk to a
+    prior; the other tokens have a k3 penalty to the base model. One teacher chunk, exact match and ``prior = 0`` is an
+    exact-match reward.
 
     Args:
-        log_ratio: ``(B, T)``, to the policy at roll-out.
+        log_ratio: ``(B, T)``, to the policy at rollout.
         kl_log_ratio: ``(B, T)``, to the base model, with gradient.
         similarity: ``(B, K)`` in [0, 1], of the student's chunk to K teacher samples.
         audited: ``(B, T)`` bool, tokens of the audited chunk.
-        prior: how many samples the prior counts for.
+        prior: weight of the prior in samples.
         prior_mean: its mean.
         kl_coef: weight of the KL elsewhere.
         mask: ``(B, T)``.
@@ -84,7 +83,7 @@ def omniopd(
 def critique_grpo(
     log_ratio: Tensor, logp: Tensor, rewards: Tensor, refined: Tensor, *, gamma: float, mask: Tensor | None = None
 ) -> Tensor:
-    """Critique-GRPO (arXiv:2506.03106): refinements of a sample after a critique join its group, ``(B G, T)``.
+    """Critique-GRPO (arXiv:2506.03106): refinements after a critique are added to the group, ``(B G, T)``.
 
     Formula: responses: -A rho; refinements: -A q / (q + gamma), q = exp(logp), A = R - mean R over both
 
@@ -92,11 +91,11 @@ def critique_grpo(
     script removes the clip), refinements by ``q / (q + gamma)``. Reduce by a constant length (``masked_const``).
 
     Args:
-        log_ratio: ``(B G, T)``, to the policy at roll-out.
-        logp: ``(B G, T)``, q in logarithms: the log-prob of a token; for a density the log-ratio to the reference.
+        log_ratio: ``(B G, T)``, to the policy at rollout.
+        logp: ``(B G, T)``, log q: the log-prob of a token, or for a density the log-ratio to the reference.
         rewards: ``(B, G)``, of responses and refinements.
         refined: ``(B, G)`` bool.
-        gamma: where a refinement's gradient is largest.
+        gamma: q of the largest gradient of a refinement.
         mask: ``(B G, T)``.
     """
     check_same_shape(rewards=rewards, refined=refined)
@@ -107,15 +106,15 @@ def critique_grpo(
 
 @recipe("famo2o", "off_policy", max_weight=100.0)
 def famo2o(logp: Tensor, adv: Tensor, coefficient: Tensor, *, max_weight: float, mask: Tensor | None = None) -> Tensor:
-    """FamO2O (arXiv:2310.17966): imitation weighted by the advantage, with a temperature c that the network takes as
-    input and that is chosen at inference. c = 0 is behaviour cloning. The learned choice of c per state is left out.
+    """FamO2O (arXiv:2310.17966): imitation weighted by the advantage, with an inverse temperature c as input of the
+    network, set at inference. c = 0 is behaviour cloning. The learned choice of c per state is left out.
 
     Formula: -min(exp(A c), max_weight) logp
 
     Args:
         logp: ``(B,)`` or ``(B, T)``, log-prob, or minus a denoising error.
         adv: as in :mod:`diffalign.losses.policy`.
-        coefficient: ``(B,)``, c >= 0, drawn anew for each sample.
+        coefficient: ``(B,)``, c >= 0, sampled per sample.
         max_weight: largest weight, that of IQL.
         mask: shape of ``logp``.
     """

@@ -1,7 +1,7 @@
-"""PPO, GRPO and what differs from them by clip range, advantage or reduction.
+"""PPO, GRPO and variants in clip range, advantage or reduction.
 
 Shape and conventions: :mod:`diffalign.losses.policy_objectives`. ``Recipe.reduce`` is the reduction of the released
-code. The advantage that belongs to a method is named in its docstring. With log-probs that are means over latent
+code. The docstring names the method's advantage. With log-probs that are means over latent
 elements a clip range of .2 corresponds to about 1e-4.
 """
 
@@ -65,7 +65,7 @@ def dapo(log_ratio: Tensor, adv: Tensor, *, eps_low: float, eps_high: float, mas
 
     Formula: max(-A rho, -A clip(rho, 1 - eps_low, 1 + eps_high))
 
-    Advantage: ``grpo-advantage``; groups without reward spread are drawn again
+    Advantage: ``grpo-advantage``; groups of equal rewards are resampled
     (:func:`diffalign.losses.group_filters.variance`). No KL. TRL's default ``loss_type``.
     """
     return clip(log_ratio, adv, eps_low=eps_low, eps_high=eps_high, mask=mask)

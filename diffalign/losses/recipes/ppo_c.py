@@ -1,11 +1,11 @@
-"""Rewards corrected by a stated confidence: being sure is paid for where the sample is good, and charged where not.
+"""PPO-C: rewards corrected by a verbalised confidence, raised above the mean reward and lowered below it.
 
 Both functions have the shape ``(r, confidence, mean, *, weight, bound) -> like r`` (PPO-C, arXiv:2410.09724, its code):
 
-- ``r``: any shape, keeps its gradient; NaN stays NaN.
-- ``confidence``: shape of ``r``, in [0, 1], detached. Of the sample's author, or of the reward model.
+- ``r``: any shape, with gradient; NaN stays NaN.
+- ``confidence``: shape of ``r``, in [0, 1], detached; of the policy or of the reward model.
 - ``mean``: running mean of the reward, a number or 0-d tensor (:func:`~diffalign.losses.trackers.update_ema`).
-- ``weight``: strength, .5 in the code; ``bound``: the result is held in ``[-bound, bound]``, 10 in the code.
+- ``weight``: strength, .5 in the code; ``bound``: the result is clamped to ``[-bound, bound]``, 10 in the code.
 
 A confidence of 1/2, or a reward at the mean, changes nothing.
 """
@@ -56,8 +56,8 @@ def confidence_difference(
 def confidence_threshold(
     r: Tensor, confidence: Tensor, mean: float | Tensor, *, weight: float = 0.5, bound: float = 10.0
 ) -> Tensor:
-    """Return ``r + weight * sign(r - mean) * |r| * (confidence - 1/2)``, the code's default. A reward that equals the
-    mean stays as it is [ours].
+    """Return ``r + weight * sign(r - mean) * |r| * (confidence - 1/2)``, the code's default. A reward equal to the mean
+    is unchanged [ours].
 
     Raises:
         ValueError: shapes differ, or a number is outside its range.
@@ -77,17 +77,17 @@ class Calibrated(NamedTuple):
 def ppo_c(
     mean: Tensor | None, reward: Tensor, confidence: Tensor, *, weight: float, rate: float, bound: float
 ) -> Calibrated:
-    """PPO-C (arXiv:2410.09724; its code, form "threshold", the default of its command line): the reward is raised by
-    confidence above the running mean and lowered below it.
+    """PPO-C (arXiv:2410.09724; its code, form "threshold", the default of its command line): confidence raises a reward
+    above the running mean and lowers one below it.
 
     Formula: clamp(r + weight sign(r - mean) |r| (confidence - 1/2), +-bound)
 
-    The mean takes in this batch before it is compared with, and a reward that equals it stays as it is (sign(0) = 0)
-    [ours]. The other form is :func:`~diffalign.losses.recipes.ppo_c.confidence_difference`. The reward model's loss is
-    :func:`ppo_m`, the preference loss :func:`cdpo`.
+    The mean includes this batch, and a reward equal to it is unchanged (sign(0) = 0) [ours]. The other form is
+    :func:`~diffalign.losses.recipes.ppo_c.confidence_difference`. The reward model's loss is :func:`ppo_m`, the
+    preference loss :func:`cdpo`.
 
     Args:
-        mean: what an earlier call returned, None at the start.
+        mean: mean returned by the previous call, None at the start.
         reward: any shape.
         confidence: same shape, in [0, 1].
         weight: strength.
@@ -99,9 +99,10 @@ def ppo_c(
 
 
 def ppo_m(win_high: Tensor, win_low: Tensor, lose_high: Tensor, lose_low: Tensor) -> Tensor:
-    """PPO-M (arXiv:2410.09724; its code): a good answer should score higher with high confidence, a bad one with low.
+    """PPO-M (arXiv:2410.09724; its code): the chosen answer should score higher with high confidence, the rejected one
+    with low.
 
-    Four scores ``(B,)`` of one pair: the better and the worse answer, each with a high and a low confidence stated.
+    Four scores ``(B,)`` of one pair: the chosen and the rejected answer, each with high and with low confidence.
     With log-ratios times beta for scores this is the first part of :func:`cdpo`.
     """
     return logistic(pair_margin(win_high, win_low)) + logistic(pair_margin(lose_low, lose_high))

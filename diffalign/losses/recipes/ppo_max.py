@@ -1,4 +1,4 @@
-"""PPO-max: the rewards that a language model's PPO is trained on, and the loss."""
+"""PPO-max: rewards and loss of PPO for language models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffalign.losses.sft import nll
 
 
 class ValueHead(NamedTuple):
-    """Values now and at roll-out, and their targets, each ``(B, T)``; only ``values`` carries a gradient."""
+    """Values now and at rollout, and their targets, each ``(B, T)``; only ``values`` has a gradient."""
 
     values: Tensor
     old_values: Tensor
@@ -27,9 +27,9 @@ def ppo_max_rewards(
 ) -> tuple[Moments, Tensor]:
     """Return the updated statistics and rewards per token, ``(B, T)``, detached.
 
-    The reward of an answer is normalised by running moments, held in ``[-bound, bound]`` and put at its last token;
-    each token pays ``kl`` times its log-ratio to the reference. kl is 0.02 in the code, 0.01 in its English script,
-    which scales rewards by their deviation only and clips nothing: this is the paper's form.
+    The reward of a response is normalised by running moments, clamped to ``[-bound, bound]`` and added at its last
+    token; ``kl`` times the log-ratio to the reference is subtracted at each token. kl is 0.02 in the code and 0.01 in
+    its English script, which only divides rewards by their std, without a clip; this is the paper's form.
 
     Args:
         stats: running moments of all earlier rewards (:func:`diffalign.losses.empty_moments` at the start).
@@ -61,10 +61,10 @@ def ppo_max(
 
     Advantages and returns are those of :func:`diffalign.losses.gae.gae` (gamma 1, lam 0.95) on
     :func:`ppo_max_rewards`. The value head has an optimiser of its own in the released code, hence no weight here. ptx
-    is 0 in the shipped script; the paper wants the term and leaves its weight open.
+    is 0 in the shipped script; the paper does not state it.
 
     Args:
-        log_ratio: ``(B, T)`` log-prob now minus log-prob at roll-out.
+        log_ratio: ``(B, T)`` log-prob now minus log-prob at rollout.
         adv: ``(B, T)`` advantages.
         head: values, old values and returns.
         eps: clip range of the ratio and of the value.

@@ -1,8 +1,8 @@
-"""Pairs under the logistic link: DPO and what differs from it by one switch.
+"""Pair losses with the logistic link: DPO and its variants.
 
-Unless said otherwise ``r_w`` and ``r_l`` are log-ratios of the preferred and the other item, ``(B,)``: summed log-probs
+Unless stated otherwise ``r_w`` and ``r_l`` are log-ratios of the winner and the loser, ``(B,)``: summed log-probs
 against a reference (:func:`diffalign.losses.log_ratio.log_ratio`) of a language model, or the surrogate of a diffusion
-model (then beta is thousands: see the scale rule in :mod:`diffalign.losses.log_ratio`). Everything returns ``(B,)``.
+model (then beta is thousands: see the scale rule in :mod:`diffalign.losses.log_ratio`). All return ``(B,)``.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def dpo(r_w: Tensor, r_l: Tensor, *, beta: float | Tensor, label: float | Tensor
     Formula: -log sigmoid(beta (r_w - r_l))
 
     - Con-J (arXiv:2410.03742): the items are a judge's correct and incorrect verdicts on one labelled pair, beta 0.01
-      (trainer's default); the occasional fine-tuning step on the best verdicts is a loop around it.
+      (trainer's default); the occasional fine-tuning step on the best verdicts is not included.
     - MAPL (arXiv:2505.12845): one response under two prompts, ``r_w = r(y | matching)``, ``r_l = r(y | other)``; beta
-      unsure, and only this intra-sample term is held, from a review.
+      unsure, only this intra-sample term (second-hand).
 
     Args:
-        r_w: see the module.
-        r_l: see the module.
+        r_w: ``(B,)`` log-ratio of the winner.
+        r_l: ``(B,)`` log-ratio of the loser.
         beta: inverse temperature.
         label: probability that the first item is the better one, a number or ``(B,)``; detached.
     """
@@ -57,8 +57,8 @@ def dno(r_1: Tensor, r_2: Tensor, wins_1: Tensor, wins_2: Tensor, *, beta: float
 
 @recipe("osp", "pair", beta=0.1)
 def osp(r_w: Tensor, r_l: Tensor, strength: Tensor, *, beta: float) -> Tensor:
-    """OSP (arXiv:2405.14103), rebuilt from the abstract, beta unsure: DPO with the judged ``strength`` of the
-    preference, ``(B,)`` in [0, 1], as label, on pairs of a ranking of own samples; detached.
+    """OSP (arXiv:2405.14103), derived from the abstract, beta unsure: DPO with the judged ``strength`` of the
+    preference, ``(B,)`` in [0, 1], as label, on pairs of ranked own samples; detached.
 
     Formula: -s log sigmoid(z) - (1 - s) log sigmoid(-z), z = beta (r_w - r_l)
     """
@@ -68,8 +68,8 @@ def osp(r_w: Tensor, r_l: Tensor, strength: Tensor, *, beta: float) -> Tensor:
 
 @recipe("rdpo-robust", "pair", aliases=("robust", "robust-dpo"), beta=0.1)
 def rdpo_robust(r_w: Tensor, r_l: Tensor, *, beta: float, flip: float) -> Tensor:
-    """rDPO (arXiv:2403.00409), TRL's ``robust``: unbiased under labels swapped at the rate ``flip``, which must be the
-    true one. Unbounded below: log the margin and stop early.
+    """rDPO (arXiv:2403.00409), TRL's ``robust``: unbiased under label flips of the true rate ``flip``. Unbounded below:
+    log the margin, stop early.
 
     Formula: (-(1 - flip) log sigmoid(z) + flip log sigmoid(-z)) / (1 - 2 flip), z = beta (r_w - r_l)
     """
@@ -82,8 +82,8 @@ def flex_dpo(r_w: Tensor, r_l: Tensor, logp_w: Tensor, *, beta: float, loser_sca
 
     Formula: -log sigmoid(beta (r_w - loser_scale r_l)) - sft logp_w
 
-    Form derived from a review; the three numbers are ours. ``loser_scale`` is the rejected beta over the chosen one;
-    ``logp_w`` ``(B,)`` is already reduced (see :func:`rpo_sft`).
+    Second-hand; the settings are ours. ``loser_scale`` is the rejected beta over the chosen one; ``logp_w`` ``(B,)`` is
+    reduced (see :func:`rpo_sft`).
     """
     return logistic(pair_margin(r_w, r_l, beta=beta, loser_scale=loser_scale)) + sft * nll(logp_w)
 
@@ -94,8 +94,8 @@ def rpo_sft(r_w: Tensor, r_l: Tensor, logp_w: Tensor, *, beta: float, eta: float
 
     Formula: -log sigmoid(beta (r_w - r_l)) - eta logp_w
 
-    ``logp_w`` ``(B,)`` comes reduced and scaled, since three forms circulate: the released trainer has beta times the
-    summed log-prob, its OpenRLHF port the token mean (beta 0.5, eta 0.2), TRL's recipe the token mean with eta 0.005.
+    ``logp_w`` ``(B,)`` is passed reduced and scaled, since released forms differ: beta times the summed log-prob
+    (trainer), the token mean with beta 0.5 and eta 0.2 (OpenRLHF port), the token mean with eta 0.005 (TRL's recipe).
     On diffusion it is minus the denoising error of the winner.
     """
     return dpo(r_w, r_l, beta=beta) + eta * nll(logp_w)
@@ -107,8 +107,8 @@ def hypo(r_w: Tensor, r_l: Tensor, r_online: Tensor, *, beta: float, lam: float)
 
     Formula: -log sigmoid(beta (r_w - r_l)) + lam mean(r_online**2 / 2)
 
-    ``r_online`` ``(N,)`` are live log-ratios of fresh samples. Their term is k2, whose gradient ``r grad logp`` is the
-    score-function estimate of the KL's; its value is not the KL. The batch mean is added to every pair.
+    ``r_online`` ``(N,)`` are live log-ratios of fresh samples. The term is k2, whose gradient ``r grad logp`` is the
+    score-function estimate of the KL's gradient; its value is not the KL. The batch mean is added to every pair.
     """
     return dpo(r_w, r_l, beta=beta) + lam * k2(r_online).mean()
 
@@ -120,7 +120,7 @@ def f_dpo(r_w: Tensor, r_l: Tensor, *, beta: float, link: Callable[[Tensor], Ten
     Formula: -log sigmoid(beta (f(r_w) - f(r_l))); Jensen-Shannon: f(r) = log sigmoid(r); alpha: f(r) = (1 - exp(-alpha
     r)) / alpha
 
-    The default is Jensen-Shannon, bounded and safe on surrogates; ``partial(power_link, alpha=1.0)`` is the forward KL.
+    The default is Jensen-Shannon, bounded, also on surrogates; ``partial(power_link, alpha=1.0)`` is the forward KL.
     """
     return logistic(pair_margin(link(r_w), link(r_l), beta=beta))
 
@@ -140,7 +140,7 @@ def simpo(
     Formula: -log sigmoid(beta (mean_t logp_w - mean_t logp_l) - gamma)
 
     ``logp`` ``(B, T)`` token log-probs, or ``(B,)`` means. Beta 2 to 10, gamma / beta 0.1 to 0.8; TRL's gamma is 0.5. A
-    diffusion model has no such log-prob: with minus the denoising error it is a margin on errors, and no more.
+    diffusion model has no such log-prob: with minus the denoising error it is a margin on errors.
     """
     s_w, s_l = mean_log_ratio(logp_w, mask=mask_w), mean_log_ratio(logp_l, mask=mask_l)
     return logistic(pair_margin(s_w, s_l, beta=beta, margin=gamma))

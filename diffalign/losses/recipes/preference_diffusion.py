@@ -1,8 +1,8 @@
-"""Pairs of images: the objectives of diffusion and flow models on surrogate log-ratios.
+"""Pair losses of diffusion and flow models on surrogate log-ratios.
 
 ``delta_w``, ``delta_l`` ``(B,)`` are ``-(m - m_ref) / 2`` with m the *mean* squared error of noise or velocity over
 latent elements (:mod:`diffalign.losses.surrogates`), at one time step for both images. So beta is in thousands: 5000 on
-means over 16 384 elements is 0.305 on sums. Everything returns ``(B,)`` unless said otherwise.
+means over 16 384 elements is 0.305 on sums. All return ``(B,)`` unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def dso(error_w: Tensor, error_l: Tensor) -> Tensor:
     Formula: m_w - m_l, m = mean squared velocity error
 
     ``error`` ``(B,)``: mean squared velocity errors, each with its own noise. Unbounded below: a small adapter, few
-    steps, early stop. The paper states it for unpaired samples with a sign; its DPO is :func:`diffusion_dpo` on
+    steps, early stop. In the paper it is for unpaired samples with a sign; its DPO is :func:`diffusion_dpo` on
     velocities with ``beta=500``.
     """
     return linear(pair_margin(-error_w, -error_l))
@@ -51,7 +51,7 @@ def smoothed_preference(score_w: Tensor, score_l: Tensor) -> Tensor:
     """Return SmPO's probability that the first image is preferred, from PickScore cosines ``(B,)``, detached.
 
     Scores are mapped from [0.115435, 0.282016] to [0, 1] (the released constants); the probability is that of
-    Bradley-Terry, 0.731 at most within that range. The first image has to be the one of the higher score.
+    Bradley-Terry, 0.731 at most within that range. The first image must have the higher score.
     """
     gap = as_float(score_w.detach()) - as_float(score_l.detach())
     return (gap / (0.282016 - 0.115435)).sigmoid()
@@ -64,7 +64,7 @@ def smpo(r_w: Tensor, r_l: Tensor, p: Tensor, *, beta: float, gamma: float) -> T
     Formula: -log sigmoid(beta gamma (2 p - 1) (r_w - r_l))
 
     ``p`` ``(B,)`` in [1/2, 1] from :func:`smoothed_preference`; pairs are re-labelled by it. p = 0.55 is plain DPO, p =
-    1/2 has no gradient. beta 2000 for SD 1.5, 5000 for SDXL. The inversion of images is the trainer's part.
+    1/2 has no gradient. beta 2000 for SD 1.5, 5000 for SDXL. The inversion of images is left to the trainer.
 
     Raises:
         ValueError: a probability is outside [1/2, 1].
@@ -86,8 +86,8 @@ def d3po(r_w: Tensor, r_l: Tensor, *, beta: float | Tensor, eps: float) -> Tenso
     Args:
         r_w: ``(B, T)`` or ``(B,)``, mean over latent elements of the Gaussian step's log-ratio.
         r_l: those of the other trajectory of the prompt.
-        beta: inverse temperature; a tensor may be 0 where both are equally good, which leaves log 2 and no gradient.
-        eps: clip range. Outside it that side has no gradient, also when it moved the wrong way.
+        beta: inverse temperature; a tensor may be 0 for ties, which gives log 2 without a gradient.
+        eps: clip range. Outside it that side has no gradient, also if it moved in the wrong direction.
 
     Returns:
         Like ``r_w``, one loss for each step.
@@ -101,7 +101,7 @@ def diffusion_dro(r_w: Tensor, r_l: Tensor, *, margin: float) -> Tensor:
 
     Formula: relu(margin - 2 (r_w - r_l))
 
-    The hinge dies once every pair is past the margin: a loss of exactly 0 asks for fresh samples.
+    At a loss of exactly 0 all pairs are past the margin: take new samples.
     """
     return hinge(pair_margin(r_w, r_l, beta=2.0), target=margin)
 
@@ -144,7 +144,7 @@ def diffusion_kto_risk_seeking(
 
     Formula: w log sigmoid(-s), s = +-(u - max(0, mean u)), u = beta log_ratio
 
-    Convex utility: samples that are already right weigh most, and the loss is unbounded below. The code adds the
+    Convex utility: correctly ranked samples have the largest weight, and the loss is unbounded below. The code adds the
     constant w; its two other variants (``risk_seeking_1``, ``_2``) treat undesirable samples differently and are not
     in the paper.
     """
@@ -155,7 +155,7 @@ def diffusion_kto_risk_seeking(
 def odds(error: Tensor, *, scale: float = 0.5) -> Tensor:
     """Return MaPO's ``f(m) = s m / (exp(s m) - 1)`` of an error m >= 0, like ``error``: 1 at 0, falling.
 
-    The released form is 0 / 0 at m = 0; here the series stands in there, slope ``-s / 2``.
+    The released form is 0 / 0 at m = 0; this one uses the series there, slope ``-s / 2``.
     """
     x = scale * as_float(error)
     small = x.abs() < 1e-3

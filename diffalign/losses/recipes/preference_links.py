@@ -1,7 +1,7 @@
-"""Pair losses of TRL's ``DPOTrainer`` on log-ratios, each under its ``loss_type``.
+"""Pair losses of TRL's ``DPOTrainer`` on log-ratios, by ``loss_type``.
 
 ``r_w`` and ``r_l`` are summed log-ratios of the chosen and the rejected item to the reference, ``(B,)``; on images
-surrogates, with a beta in thousands. Everything returns ``(B,)``.
+surrogates, with a beta in thousands. All return ``(B,)``.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def sppo_hard(r_w: Tensor, r_l: Tensor, *, beta: float) -> Tensor:
 @recipe("aot", "pair", beta=0.1)
 def aot(logp_w: Tensor, logp_l: Tensor, ref_w: Tensor, ref_l: Tensor, *, beta: float, flip: float = 0.0) -> Tensor:
     """AOT (arXiv:2406.05882): DPO between sorted margins of policy and reference, so that the policy's margins
-    dominate the reference's as distributions.
+    stochastically dominate the reference's.
 
     Formula: -log sigmoid(beta (sort(logp_w - logp_l) - sort(ref_w - ref_l))), sorted over the batch
 
@@ -138,7 +138,7 @@ def discopop(r_w: Tensor, r_l: Tensor, *, beta: float, tau: float) -> Tensor:
 
     Formula: (1 - m) (-log sigmoid(z)) + m exp(-z), m = sigmoid(z / tau), z = beta (r_w - r_l)
 
-    Not convex; m carries its gradient.
+    Not convex; m has a gradient.
     """
     check_positive(tau=tau)
     z = pair_margin(r_w, r_l, beta=beta)

@@ -1,4 +1,5 @@
-"""Preference models beyond one Bradley-Terry score: mixtures, cycles, and step rewards read out of a critic.
+"""Preference models beyond one Bradley-Terry score: mixture of Bradley-Terry heads, rewards from a critic, step
+rewards.
 
 Winner first in arguments and in stacked tensors ``(2, B, T)``.
 """
@@ -19,8 +20,8 @@ from diffalign.losses.recipes.registry import recipe
 
 @recipe("micro", "reward_model")
 def micro(scores_w: Tensor, scores_l: Tensor, router_logits: Tensor) -> Tensor:
-    """MiCRo (arXiv:2505.24846), first stage: heads and prompt router trained together, ``(B,)``. For a user's few
-    choices ``mixture.hedge`` updates the weights online [derived].
+    """MiCRo (arXiv:2505.24846), first stage: heads and prompt router trained jointly, ``(B,)``. Few-shot adaptation to
+    a user: ``mixture.hedge`` [derived].
 
     Formula: -log sum_k softmax(router)_k sigmoid(s_w,k - s_l,k)
 
@@ -71,7 +72,7 @@ def ipl(
     reward_l2: float,
     level: float,
 ) -> Ipl:
-    """Inverse preference learning (arXiv:2305.15363): the reward is read out of a critic instead of learned.
+    """Inverse preference learning (arXiv:2305.15363): the reward is computed from a critic instead of learned.
 
     Formula: q: -log sigmoid(sum r_w - sum r_l) + reward_l2 mean r**2, r = Q - gamma sg V'; v: |level - 1[V > Q]| (V -
     Q)**2
@@ -98,16 +99,16 @@ def ipl(
 
 @recipe("hindsight-prior", "reward_model")
 def hindsight_prior(rewards: Tensor, importance: Tensor, *, weight: float, mask: Tensor | None = None) -> Tensor:
-    """Hindsight PRIOR (arXiv:2404.08828): Bradley-Terry on sums, plus a pull of each step's reward to its share of the
-    return, ``(B,)``. Second-hand (reviews); ``weight`` is not known, a large one collapses the rewards.
+    """Hindsight PRIOR (arXiv:2404.08828): Bradley-Terry on sums, plus a squared error of each step's reward to its
+    share of the return, ``(B,)``. Second-hand; ``weight`` is unknown, a large one collapses the rewards.
 
     Formula: -log sigmoid(sum r_w - sum r_l) + weight mean_t (r_t - a_t sg sum r)**2
 
     Args:
         rewards: ``(2, B, T)`` of each step, winner first.
-        importance: ``(2, B, T)``, each segment's sums to 1 (attention of a world model there; here cross-attention
-            mass, or how far a step moved the preview); detached.
-        weight: of the pull.
+        importance: ``(2, B, T)``, sums to 1 per segment (attention of a world model; on images cross-attention mass, or
+            the change of the preview in a step); detached.
+        weight: of the squared error.
         mask: ``(2, B, T)``.
     """
     check_same_shape(rewards=rewards, importance=importance)

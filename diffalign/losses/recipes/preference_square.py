@@ -1,7 +1,7 @@
-"""Pairs under the square link: regressions of a log-ratio difference on a target in nats.
+"""Pair losses with the square link: regression of a log-ratio difference on a target in nats.
 
-The target is absolute: on a diffusion surrogate, whose scale is arbitrary, re-tune tau, eta or beta. Everything returns
-``(B,)``; ``r_w`` and ``r_l`` as in :mod:`diffalign.losses.recipes.preference`.
+The target is absolute: on a diffusion surrogate, whose scale is arbitrary, tune tau, eta or beta. All return ``(B,)``;
+``r_w`` and ``r_l`` as in :mod:`diffalign.losses.recipes.preference`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from diffalign.losses.recipes.registry import recipe
 
 @recipe("ipo", "pair", tau=0.1)
 def ipo(r_w: Tensor, r_l: Tensor, *, tau: float, label: float | Tensor = 1.0) -> Tensor:
-    """IPO (arXiv:2310.12036): a square whose optimum is finite also for certain labels.
+    """IPO (arXiv:2310.12036): a square loss with a finite optimum also for deterministic labels.
 
     Formula: (r_w - r_l - 1 / (2 tau))**2
 
-    Sums are the paper's; TRL divides each log-ratio by its length and reports the authors' confirmation: pass
+    Sums as in the paper; TRL divides each log-ratio by its length, as confirmed by the authors: pass
     :func:`diffalign.losses.log_ratio.mean_log_ratio` for that. On images take the mean over latents. ``label`` as in
     DPO; the optimum is ``(2 p - 1) / (2 tau)``.
     """
@@ -41,7 +41,7 @@ def inpo(
 
     Formula: (h - 1 / (2 eta))**2, h = log-ratio of winner minus loser to ref**ratio old**(1 - ratio)
 
-    The settings are MNPO's code for it; INPO's own are unsure.
+    The settings are from MNPO's code; INPO's own are unsure.
 
     Args:
         logp_w: ``(B,)`` summed log-probs of the winner (or ``(B, T)`` with masked tokens at 0).
@@ -55,7 +55,7 @@ def inpo(
 
 
 def _mixture(ratio: float, weights: Sequence[float], history: int) -> list[float]:
-    """Shares of the reference and of ``history`` past policies; unused weights are dropped, the rest fills 1."""
+    """Shares of the reference and of ``history`` past policies; unused weights are dropped, the others renormalised."""
     check_probability(ratio=ratio)
     past = list(weights)[:history]
     if len(past) < history:
@@ -79,12 +79,12 @@ def mnpo(
 
     Formula: (h - 1 / (2 eta))**2, h = log-ratio of winner minus loser to ref**ratio prod_j old_j**((1 - ratio) w_j)
 
-    Coefficients always sum to 1; in the released code they do not before there is a history, and its ratio is a string.
+    Coefficients always sum to 1; in the released code not before there is a history.
 
     Args:
         logp_w: as in :func:`inpo`.
         logp_l: as in :func:`inpo`.
-        refs_w: log-probs under the reference, then under each past policy; the reference alone at the start.
+        refs_w: log-probs under the reference, then under each past policy; only the reference at the start.
         refs_l: those of the loser.
         ratio: share of the reference.
         eta: step size.
@@ -99,11 +99,11 @@ def mnpo(
 @recipe("irepo", "pair", beta=0.1)
 def irepo(r_1: Tensor, r_2: Tensor, label: Tensor, *, beta: float) -> Tensor:
     """iREPO (arXiv:2405.15230): the margin regressed on the logit of the empirical preference; the reference is the
-    last iterate. Derived from a summary; beta and its place are unsure.
+    last iterate. Second-hand; beta and its position are unsure.
 
     Formula: (beta (r_1 - r_2) - logit p)**2
 
-    ``label`` ``(B,)`` in [0, 1], held within 1e-6 of the ends, beyond which the target would be infinite; detached.
+    ``label`` ``(B,)`` in [0, 1], clamped to [1e-6, 1 - 1e-6]; detached.
     """
     check_probability(label=label)
     return square(pair_margin(r_1, r_2, beta=beta), target=torch.logit(as_float(label), eps=1e-6))

@@ -1,7 +1,7 @@
-"""Pairs whose scores are made of steps, groups or several conditions, under the logistic link.
+"""Pair losses on steps, groups or several conditions, with the logistic link.
 
 Steps are tokens or denoising steps, ``(B, T)``. Masked steps are 0, as
-:func:`diffalign.losses.log_ratio.token_log_ratio` returns them. Everything returns ``(B,)``, but for :func:`svpo`.
+:func:`diffalign.losses.log_ratio.token_log_ratio` returns them. All return ``(B,)`` except :func:`svpo`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def tdpo(r_w: Tensor, r_l: Tensor, kl_w: Tensor, kl_l: Tensor, *, beta: float, a
 
 
 def tdpo1(r_w: Tensor, r_l: Tensor, kl_w: Tensor, kl_l: Tensor, *, beta: float = 0.1) -> Tensor:
-    """TDPO1 (arXiv:2404.11999): alpha = 1, and both KL terms carry their gradient. Arguments as in :func:`tdpo`."""
+    """TDPO1 (arXiv:2404.11999): alpha = 1, and both KL terms have a gradient. Arguments as in :func:`tdpo`."""
     return logistic(pair_margin(r_w, r_l, beta=beta, margin=beta * (as_float(kl_l) - as_float(kl_w))))
 
 
@@ -58,7 +58,7 @@ def cpl(
         steps_w: ``(B, T)`` log-probs of each action of the preferred segment.
         steps_l: those of the other.
         alpha: temperature.
-        loser_scale: in (0, 1]; below 1 the loss is no longer blind to a shift of both segments.
+        loser_scale: in (0, 1]; below 1 the loss is not invariant to a shift of both segments.
         discount: in (0, 1].
         bc: weight of the behaviour-cloning term.
     """
@@ -82,7 +82,7 @@ def dppo_preference(
     Formula: -log sigmoid((-d_w + loser_scale d_l) / tau), d = mean_t distance
 
     ``distance`` ``(B, T)``: ``|policy(s) - a|_2`` over the range of actions, for each step; on diffusion the denoising
-    error. ``loser_scale`` is tuned for each environment.
+    error. ``loser_scale`` is tuned per environment.
     """
     d_w, d_l = row_mean(distance_w, mask_w), row_mean(distance_l, mask_l)
     return logistic(pair_margin(-d_w, -d_l, beta=1 / tau, loser_scale=loser_scale))
@@ -100,8 +100,7 @@ def cream(r_w: Tensor, r_l: Tensor, scores: Tensor, scores_before: Tensor, *, be
         scores: ``(B, G)`` implicit rewards of all samples under the model; detached.
         scores_before: those under its predecessor. Ties count half (by index in the released code).
         beta: inverse temperature.
-        per_prompt: a label of its own for each prompt, rather than the average (of the batch here, of the data set in
-            the released code).
+        per_prompt: one label per prompt instead of the average over the batch (over the data set in the released code).
     """
     agreement = rank_agreement(scores, scores_before)
     return dpo(r_w, r_l, beta=beta, label=agreement if per_prompt else agreement.mean())
@@ -125,7 +124,7 @@ def gepo(
 
     Args:
         r_w: ``(B, N)`` log-ratios of N equally good items.
-        r_l: ``(B, K)`` those of K equally bad ones.
+        r_l: ``(B, K)`` those of K equally poor ones.
         mask_w: ``(B, N)``, 1 where valid.
         mask_l: ``(B, K)``.
         beta: inverse temperature.
@@ -144,7 +143,7 @@ def svpo(
 
     Formula: -log sigmoid(beta (r_w - r_l)) + value (sum_w,l (V - target)**2 / 2 + relu(margin - (V_w - V_l)))
 
-    Second-hand, and the three numbers are unsure. The tree search that makes siblings and targets is not part of it.
+    Second-hand, and the three settings are unsure. The tree search for siblings and targets is not included.
 
     Args:
         r_w: ``(B,)`` or ``(B, T)`` log-ratios of the better sibling steps.
@@ -153,7 +152,7 @@ def svpo(
         targets: same shape, value estimates of the search, detached.
         beta: inverse temperature.
         value: weight of the value terms.
-        margin: by how much the winner's value should exceed the loser's.
+        margin: margin of the winner's value over the loser's.
     """
     check_same_shape(values=values, targets=targets)
     error = mse(values, targets).sum(0)
@@ -165,24 +164,23 @@ def svpo(
 def opa_dpo(
     r_w: Tensor, r_l: Tensor, r_masked: Tensor, *, beta: float, masked: float, anchor: float, shift: float
 ) -> Tensor:
-    """OPA-DPO (arXiv:2501.09695): three terms for one accepted answer; call it for the expert's answer and for the
-    revised one and add.
+    """OPA-DPO (arXiv:2501.09695): three terms for one preferred answer; sum the losses of the expert's and of the
+    revised answer.
 
     Formula: -log sigmoid(beta (r_w - r_l)) - masked log sigmoid(beta (r_w - r_masked)) - anchor log sigmoid(beta r_w -
     shift)
 
-    Summed log-ratios and the accepting sign, as in the paper: the released code applies the link at each token
-    position, and its anchor on the revised answer has the other sign. Over which answers the masked pair runs is
-    unsure.
+    Summed log-ratios and signs as in the paper: the released code applies the link per token, and its anchor on the
+    revised answer has the opposite sign. Which answers the masked pair covers is unsure.
 
     Args:
-        r_w: ``(B,)`` log-ratio of the accepted answer.
+        r_w: ``(B,)`` log-ratio of the preferred answer.
         r_l: that of the model's own answer.
-        r_masked: that of the accepted answer when 30 % of the condition (image) is masked.
+        r_masked: that of the preferred answer with 30 % of the condition (image) masked.
         beta: inverse temperature.
         masked: weight of the pair against the masked condition.
         anchor: weight of the anchor, ``-log sigmoid(beta r_w - shift)``.
-        shift: where the anchor is neutral.
+        shift: neutral value of the anchor.
     """
     held = logistic(pair_margin(r_w, beta=beta, margin=shift))
     return dpo(r_w, r_l, beta=beta) + masked * dpo(r_w, r_masked, beta=beta) + anchor * held

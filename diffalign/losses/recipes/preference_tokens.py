@@ -1,8 +1,8 @@
 """Pair losses on token log-probs: CPO, ORPO and TPO without a reference; LD-DPO and WPO with one.
 
 ``logp_w`` and ``logp_l`` are token log-probs ``(B, T)`` of the chosen and the rejected answer with masks ``mask_w``,
-``mask_l``. Everything returns ``(B,)``. NLL terms are the token mean over the batch, added to every pair, as released
-code has it. A diffusion model has no log-prob of this kind: minus the denoising error makes these margins on errors.
+``mask_l``. All return ``(B,)``. NLL terms are the token mean over the batch, added to every pair, as in released code.
+A diffusion model has no log-prob of this kind: minus the denoising error makes these margins on errors.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def cpo_ipo(
 
 
 def log_odds(logp: Tensor) -> Tensor:
-    """Return ``log(p / (1 - p))`` of log-probs at most 0, stable on both sides; held below ``p = 1 - 1e-6``."""
+    """Return ``log(p / (1 - p))`` of log-probs at most 0, stable at both ends; clamped to ``p <= 1 - 1e-6``."""
     x = logp.clamp(max=-1e-6)
     near_one = (-x.clamp(min=-math.log(2)).expm1()).log()
     return x - torch.where(x > -math.log(2), near_one, (-x.exp()).log1p())
@@ -94,8 +94,7 @@ def orpo(
 
     Formula: NLL(chosen) - beta log sigmoid(log odds(p_w) - log odds(p_l)), p = exp(mean_t logp), odds(p) = p / (1 - p)
 
-    beta is the paper's lambda. TRL takes the NLL over prompt and answer: pass it as ``nll`` for that; the default is
-    the answer's.
+    beta is the paper's lambda. TRL's NLL is over prompt and answer: pass it as ``nll``; the default is the answer's.
     """
     odds = [log_odds(mean_log_ratio(x, mask=m)) for x, m in ((logp_w, mask_w), (logp_l, mask_l))]
     return (_nll(logp_w, mask_w) if nll is None else nll) + beta * logistic(pair_margin(*odds))
@@ -160,7 +159,7 @@ def ld_dpo(
     beta: float,
     alpha: float,
 ) -> Tensor:
-    """LD-DPO (arXiv:2409.06411): DPO in which tokens beyond the shorter answer's length count ``alpha``.
+    """LD-DPO (arXiv:2409.06411): DPO with weight ``alpha`` on tokens beyond the shorter answer's length.
 
     Formula: -log sigmoid(beta (r_w - r_l)), r = sum_t c_t (logp - ref), c_t = 1 up to min(|y_w|, |y_l|), else alpha
 
@@ -175,7 +174,7 @@ def ld_dpo(
 
 
 def _place(x: Tensor, mask: Mask) -> Tensor:
-    """Number of each token among the valid ones, from 1, ``(B, T)``."""
+    """Position of each token among the valid ones, from 1, ``(B, T)``."""
     valid = check_mask(x, mask)
     return (torch.ones_like(x, dtype=torch.bool) if valid is None else valid).long().cumsum(1)
 
@@ -193,12 +192,12 @@ def wpo(
     mask_l: Mask = None,
     beta: float,
 ) -> Tensor:
-    """WPO (arXiv:2406.11827, equation 2; TRL's ``use_weighting``): DPO weighted by how likely the policy is to give
-    both answers.
+    """WPO (arXiv:2406.11827, equation 2; TRL's ``use_weighting``): DPO weighted by the policy's probability of both
+    answers.
 
     Formula: w_w w_l (-log sigmoid(beta (r_w - r_l))), w = exp(mean_t(logp_t - log sum_v p_t(v)**2)), detached
 
-    The division by the sum of squared probabilities aligns the weights of confident and of flat distributions.
+    The division by the sum of squared probabilities makes the weights of peaked and flat distributions comparable.
 
     Args:
         r_w: ``(B,)`` summed log-ratio to the reference.

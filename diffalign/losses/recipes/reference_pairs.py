@@ -1,6 +1,6 @@
-"""Pairs of one given image and one that the model made itself, on surrogate log-ratios ``(B,)`` (mean over latents).
+"""Pairs of a data image and a generated one, on surrogate log-ratios ``(B,)`` (mean over latents).
 
-Everything returns ``(B,)``.
+All return ``(B,)``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from diffalign.losses.recipes.registry import recipe
 
 
 def anchor_sign(error: Tensor, error_ref: Tensor) -> Tensor:
-    """Return +1 where the policy denoises the given image better than the reference does, else -1; detached.
+    """Return +1 where the policy denoises the data image better than the reference, else -1; detached.
 
-    One draw of (t, noise) stands for the expectation. ``error`` ``(B,)``, like the result.
+    One sample of (t, noise) estimates the expectation. ``error`` ``(B,)``, like the result.
     """
     check_same_shape(error=error, error_ref=error_ref)
     better = as_float(error_ref) > as_float(error)
@@ -27,17 +27,16 @@ def anchor_sign(error: Tensor, error_ref: Tensor) -> Tensor:
 
 @recipe("seppo", "pair", beta=5000.0)
 def seppo(r_w: Tensor, r_l: Tensor, sign: Tensor, *, beta: float) -> Tensor:
-    """SePPO (arXiv:2410.05255, form derived; no trainer is released): given images against samples of a reference that
-    is drawn from earlier checkpoints.
+    """SePPO (arXiv:2410.05255, form derived; no trainer is released): data images against samples of a reference, which
+    is sampled from earlier checkpoints.
 
     Formula: -log sigmoid(beta (r_w - s r_l)), s = +1 or -1
 
-    Given images against samples of a reference that is drawn from earlier checkpoints. With s = 1 the sample is the
-    loser; with s = -1, while the policy is still worse than the reference, a second winner. beta is twice that of the
-    paper, whose value is not public; 5000 is Diffusion-DPO's [unsure].
+    With s = 1 the sample is the loser; with s = -1, while the policy is worse than the reference, a second winner. beta
+    is twice that of the paper, whose value is not published; 5000 is Diffusion-DPO's [unsure].
 
     Args:
-        r_w: surrogates of given images.
+        r_w: surrogates of data images.
         r_l: surrogates of samples of the reference.
         sign: ``(B,)`` of :func:`anchor_sign`, detached.
         beta: inverse temperature.
@@ -52,14 +51,14 @@ def rpo_harmonic(r_w: Tensor, r_l: Tensor, error_real: Tensor, p: Tensor, *, bet
 
     Formula: error_real + p softplus(-z) + (1 - p) softplus(z), z = beta (r_w - r_l)
 
-    The code's own ``beta`` is never used: its margin has 2 in our convention. It draws the label from ``p``; the soft
-    label here is the mean over those draws.
+    The code's own ``beta`` is unused: its margin has 2 in our convention. It samples the label from ``p``; the soft
+    label is the expectation.
 
     Args:
         r_w: surrogates of reference photos, each with its own noise and time.
         r_l: surrogates of generated images.
         error_real: denoising errors of the reference photos, with their gradient.
-        p: ``(B,)`` in [0, 1], ``sigmoid(reward of the photo - reward of the image)``, or the drawn 0 or 1; detached.
+        p: ``(B,)`` in [0, 1], ``sigmoid(reward of the photo - reward of the image)``, or a sampled 0 or 1; detached.
         beta: 2.
     """
     check_floating(error_real=error_real)

@@ -24,7 +24,7 @@ class Recipe(NamedTuple):
 
     Attributes:
         id: name in the ledger.
-        function: what computes it.
+        function: the function.
         defaults: published settings, by keyword.
         kind: name of its calling convention, a key of :data:`~diffalign.losses.recipes.KINDS`.
         aliases: other names that :func:`get` accepts.
@@ -39,14 +39,14 @@ class Recipe(NamedTuple):
     reduce: Callable[..., Tensor] | None = None
 
     def __call__(self, *args: Any, **changes: Any) -> Any:
-        """Call the function; ``changes`` win over the published settings."""
+        """Call the function; ``changes`` override the published settings."""
         return self.function(*args, **{**self.defaults, **changes})
 
     def apply(self, tensors: Mapping[str, Any], **changes: Any) -> Any:
-        """Call the function with those of ``tensors`` that it names; ``changes`` win over the published settings.
+        """Call the function with the ``tensors`` it has arguments for; ``changes`` override the published settings.
 
         Args:
-            tensors: by argument name, as the kind defines them; more than it needs is fine.
+            tensors: by argument name, as the kind defines them; others are ignored.
             changes: settings.
 
         Raises:
@@ -65,7 +65,7 @@ class Recipe(NamedTuple):
 
     @property
     def required(self) -> list[str]:
-        """Names of keyword arguments without default and without published setting: the caller must give them."""
+        """Names of required keyword arguments: without default and published setting."""
         return required(self.function, list(self.defaults))
 
     @property
@@ -78,7 +78,7 @@ class Recipe(NamedTuple):
 
     @property
     def source(self) -> str:
-        """Where the form was seen, empty if nowhere."""
+        """Source of the form, empty if none."""
         return systems()[self.id].source
 
     @property
@@ -88,20 +88,22 @@ class Recipe(NamedTuple):
 
 
 def spelling(name: str) -> str:
-    """Return a name without case, spaces, dots, hyphens and underscores: ``Dr. GRPO`` and ``dr_grpo`` are one name."""
+    """Return a name without case, spaces, dots, hyphens and underscores: ``Dr. GRPO`` and ``dr_grpo`` are the same
+    name.
+    """
     return re.sub(r"[\s._-]", "", name).casefold()
 
 
 def recipe(
     id: str, kind: str, *, aliases: tuple[str, ...] = (), reduce: Callable[..., Tensor] | None = None, **defaults: Any
 ) -> Callable[[F], F]:
-    """Register the decorated function under ``id`` with ``defaults``; several may stand above one function.
+    """Register the decorated function under ``id`` with ``defaults``; can be stacked.
 
     Args:
         id: name in the ledger.
         kind: name of its calling convention; the signature is checked against it.
-        aliases: other names, each of this method alone.
-        reduce: reduction of the method's code, if it is not the plain mean.
+        aliases: other names of this method only.
+        reduce: reduction of the method's code if not the plain mean.
         defaults: published settings.
 
     Raises:

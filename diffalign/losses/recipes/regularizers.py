@@ -1,4 +1,4 @@
-"""Terms that published methods add to another objective. Unreduced: one value per pair or token."""
+"""Terms that methods add to another objective. Unreduced: one value per pair or token."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def t1(
 
     Formula: kl_coef (exp(-r) + r - 1) - entropy_coef H
 
-    Samplers of fixed variance have constant entropy: the bonus then has no gradient.
+    For samplers of fixed variance the entropy is constant and has no gradient.
 
     Args:
-        log_ratio: ``(B, T)`` log-prob less that of the moving reference, which has no gradient.
+        log_ratio: ``(B, T)`` log-prob minus that of the moving reference, which has no gradient.
         entropy: ``(B, T)`` of the policy, with gradient.
         kl_coef: not negative.
         entropy_coef: not negative.
@@ -53,20 +53,20 @@ def move_anchor(anchor: Mapping[str, Tensor], policy: Mapping[str, Tensor], *, r
 
 @recipe("vpo", "pair", beta=0.1)
 def vpo(r_w: Tensor, r_l: Tensor, calibration: Tensor, *, weight: float, beta: float) -> Tensor:
-    """VPO (arXiv:2405.19320): DPO plus a signed pull on calibration samples, ``(B,)``.
+    """VPO (arXiv:2405.19320): DPO plus a signed term on calibration samples, ``(B,)``.
 
     Formula: -log sigmoid(beta (r_w - r_l)) - weight r_calibration
 
     ``weight > 0`` is offline pessimism, ``-weight * r_cal``: with the chosen samples as calibration, DPO with its
-    fine-tuning term. ``weight < 0`` is online optimism, pushing mass off them: with reference samples the form of XPO
-    (TRL: 1e-5). The paper's alpha and its choice of calibration samples are unsure; beta of DPO.
+    fine-tuning term. ``weight < 0`` is online optimism, which lowers their probability: with reference samples the form
+    of XPO (TRL up to 1.13: 1e-5). The paper's alpha and its choice of calibration samples are unsure; beta of DPO.
 
     Args:
         r_w: ``(B,)``.
         r_l: ``(B,)``.
         calibration: ``(B,)`` log-ratios of calibration samples.
         weight: signed.
-        beta: of the pair loss alone; some texts write ``alpha * beta`` for the weight.
+        beta: of the pair loss only; some papers write ``alpha * beta`` for the weight.
     """
     check_same_shape(r_w=r_w, r_l=r_l, calibration=calibration)
     return logistic(pair_margin(r_w, r_l, beta=beta)) + weight * sft.nll(calibration)
@@ -74,15 +74,15 @@ def vpo(r_w: Tensor, r_l: Tensor, calibration: Tensor, *, weight: float, beta: f
 
 @recipe("f-sft", "sft")
 def f_sft(log_ratio: Tensor, *, beta: float = 1.0, term: Callable[[Tensor], Tensor] = sft.chi2) -> Tensor:
-    """f-SFT (arXiv:2507.00018): fine-tuning on good samples as learning an implicit reward, like ``log_ratio``.
+    """f-SFT (arXiv:2507.00018): fine-tuning on positive samples as learning an implicit reward, like ``log_ratio``.
 
     Formula: term(u), u = beta log_ratio; chi2: -u + u**2 / 4; hellinger: -u / (1 + u); nll: -u
 
-    The closed forms are derived from conjugates, not seen in the paper, and unsure: ``sft.chi2``, ``sft.hellinger``;
-    total variation gives plain ``sft.nll``. The practical advice is a learning rate about ten times smaller.
+    The closed forms are derived from conjugates and unsure: ``sft.chi2``, ``sft.hellinger``;
+    total variation gives plain ``sft.nll``. The paper recommends a learning rate about ten times smaller.
 
     Args:
-        log_ratio: ``(B,)`` or ``(B, T)`` of good samples to the reference.
+        log_ratio: ``(B,)`` or ``(B, T)`` of positive samples to the reference.
         beta: scale of the implicit reward.
         term: one of ``diffalign.losses.sft``.
     """
@@ -91,14 +91,14 @@ def f_sft(log_ratio: Tensor, *, beta: float = 1.0, term: Callable[[Tensor], Tens
 
 @recipe("scir", "pair")
 def scir(r_w: Tensor, r_l: Tensor, judge_logits: Tensor, *, beta: float = 0.1, weight: float = 1.0) -> Tensor:
-    """SCIR (arXiv:2502.08922) [derived; the exact penalty is not confirmed]: judge and implicit reward of one model are
-    made consistent, ``(B,)``.
+    """SCIR (arXiv:2502.08922) [derived; the exact penalty is not confirmed]: consistency of a model's judge and
+    implicit reward, ``(B,)``.
 
     Formula: 1[both prefer w] (-log sigmoid(z)) + weight JSD(softmax(judge), (sigmoid z, sigmoid -z)), z = beta (r_w -
     r_l)
 
-    DPO on the pairs where both prefer the same, plus ``weight`` times the Jensen-Shannon divergence between the
-    two-class distributions, in natural logarithms, on all. The judge is the teacher and detached; its weight is ours.
+    DPO on the pairs where both agree, plus ``weight`` times the Jensen-Shannon divergence between the
+    two-class distributions, in natural logarithms, on all. The judge is the teacher, detached; its weight is ours.
 
     Args:
         r_w: ``(B,)``.
@@ -118,19 +118,19 @@ def scir(r_w: Tensor, r_l: Tensor, judge_logits: Tensor, *, beta: float = 0.1, w
 def papo(
     logp: Tensor, logp_masked: Tensor, *, kl_coef: float, entropy_coef: float, mask: Tensor | None = None
 ) -> Tensor:
-    """PAPO's terms (arXiv:2507.06448): the policy is made to depend on its condition, ``(B, T)``; add the policy loss.
+    """PAPO's terms (arXiv:2507.06448): perception-aware terms, ``(B, T)``; add the policy loss.
 
     Formula: -kl_coef k3(logp - logp_masked) - entropy_coef (logp + logp_masked)
 
-    ``-kl_coef k3(logp - logp_masked) - entropy_coef (logp + logp_masked)``: a reward for the KL to the policy that sees
-    a masked condition (image patches there, prompt tokens here), which is unbounded and therefore held by making both
-    entropies small. 0.02 with a reference KL, 0.05 for 7B models. The code computes masked log-probs without gradient
-    by default, which makes the second entropy a constant; here it trains.
+    ``-kl_coef k3(logp - logp_masked) - entropy_coef (logp + logp_masked)``: a bonus for the KL to the policy under a
+    masked condition (image patches; for generation prompt tokens), which is unbounded, hence the penalty on both
+    entropies. 0.02 with a reference KL, 0.05 for 7B models. The code computes masked log-probs without gradient by
+    default, so the second entropy is constant there; here it has a gradient.
 
     Args:
         logp: ``(B, T)`` of the policy on its samples.
         logp_masked: ``(B, T)`` under the masked condition.
-        kl_coef: weight of the reward.
+        kl_coef: weight of the KL bonus.
         entropy_coef: weight of both entropies; not 0 with a positive ``kl_coef``.
         mask: ``(B, T)``.
     """
@@ -149,13 +149,13 @@ def rdpo_rationales(r_w: Tensor, r_l: Tensor, rationale: Tensor, *, beta: float,
 
     Formula: -log sigmoid(beta (r_w - r_l)) - weight log sigmoid(beta rationale)
 
-    The README has a weight of 0.001; the paper's derivation has plain ``-weight * rationale`` (``sft.nll``). A
-    rationale has no image analogue: any sample known to be good takes its place.
+    The README has a weight of 0.001; the paper's derivation has plain ``-weight * rationale`` (``sft.nll``). On images
+    any positive sample replaces the rationale.
 
     Args:
         r_w: ``(B,)``.
         r_l: ``(B,)``.
-        rationale: ``(B,)`` log-prob of the rationale that explains the choice.
+        rationale: ``(B,)`` log-prob of the rationale of the choice.
         beta: of both terms.
         weight: of the rationale.
     """
@@ -166,13 +166,13 @@ def rdpo_rationales(r_w: Tensor, r_l: Tensor, rationale: Tensor, *, beta: float,
 @recipe("salsa", "regularizer")
 def salsa(logp: Tensor, logp_soup: Tensor, *, coef: float) -> Tensor:
     """SALSA (arXiv:2411.01798): PPO's KL penalty against the average of two fine-tuned models, ``(B, T)``, to be added
-    to the *reward* (k1, which would have no gradient in a loss). The coefficient is that of PPO, set per task.
+    to the *reward* (k1, which would have no gradient in a loss). The coefficient is set per task, as in PPO.
 
     Formula: coef (logp - logp_soup)
 
     Args:
         logp: ``(B, T)`` of the policy.
-        logp_soup: ``(B, T)`` of the model whose weights are half of each; the policy starts from the first.
+        logp_soup: ``(B, T)`` of the average of both models' weights; the policy is initialised from the first.
         coef: not negative.
     """
     check_floating(logp=logp, logp_soup=logp_soup)

@@ -1,4 +1,4 @@
-"""Rewards from an ensemble: ``(K, ...)`` in, ``(...)`` out. Members that are NaN are left out of their sample."""
+"""Rewards from an ensemble: ``(K, ...) -> (...)``. NaN members are left out per sample."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def reward_ensembles(rewards: Tensor, *, coef: float | None, unbiased: bool) -> 
 @recipe("freehand", "reward")
 def freehand(rewards: Tensor, reference: Tensor) -> Tensor:
     """FREEHAND (arXiv:2305.14816), as an ensemble [derived]: each member centred on the reference samples, then the
-    minimum. The confidence set of the theory is not part of this.
+    minimum. The confidence set of the theory is not included.
 
     Formula: min_k (r_k - mean_m ref_k,m)
 
@@ -51,7 +51,7 @@ def reward_robust(rewards: Tensor, std: Tensor, *, weight: float) -> Tensor:
 
     Formula: weight r_k* + (1 - weight) min_k r_k, k* = argmin_k std_k
 
-    ``rewards`` and ``std`` ``(K, ...)``: each head's mean and deviation. The weight is not known: 1 is the nominal
+    ``rewards`` and ``std`` ``(K, ...)``: each head's mean and deviation. The weight is unknown: 1 is the nominal
     reward, 0 the worst case.
     """
     return ensembles.robust(rewards, ensembles.most_confident(rewards, std), weight=weight)
@@ -63,7 +63,7 @@ def dtr(rewards: Tensor) -> Tensor:
 
     Formula: mean_k (r_k - mean r_k) / std r_k
 
-    Population deviation, no eps. Its regularisation of trajectory returns is for robots and not part of this.
+    Population std, no eps. The regularisation of trajectory returns is not included.
     """
     return ensembles.z_mean(rewards)
 
@@ -74,14 +74,14 @@ def dcppo(reward: Tensor, features: Tensor, seen: Tensor, *, coef: float, ridge:
 
     Formula: w'phi - coef sqrt(phi' L^-1 phi), L = ridge I + sum phi phi'
 
-    ``reward`` ``(B,)`` of a linear head on ``features`` ``(B, D)``; ``seen`` ``(N, D)``, the features it was fitted
-    to. The theory of dynamic choices is not part of this.
+    ``reward`` ``(B,)`` of a linear head on ``features`` ``(B, D)``; ``seen`` ``(N, D)``, the features of its training
+    data. Dynamic choices are not included.
     """
     return uncertainty.lower_bound(reward, uncertainty.elliptical(features, seen, ridge=ridge), coef=coef)
 
 
 class Exploring(NamedTuple):
-    """The reward with its bonus, ``(...)``, and the loss of the bonus's coefficient, ``()``."""
+    """The reward with its bonus, ``(...)``, and the loss of the coefficient, ``()``."""
 
     reward: Tensor
     dual_loss: Tensor
@@ -99,16 +99,16 @@ def maxinforl(
 
     Formula: mean_k r_k + exp(log_coef) gain(r); dual: log_coef sg(gain(policy) - gain(target))
 
-    The coefficient tunes itself: minimising ``dual_loss`` over ``log_coef`` (0 at the start, Adam) lowers it while the
-    policy's samples teach more than those of its moving average, and rests when they teach as much. With
-    ``gain=ensemble_variance`` the reward is ``mean_var`` with the negative coefficient ``-exp(log_coef)``. The code
-    also normalises the gain by running statistics; the soft actor-critic around it is not part of this.
+    Adaptive coefficient: minimising ``dual_loss`` over ``log_coef`` (0 at the start, Adam) lowers it while the policy's
+    samples have a larger gain than those of its moving average. With ``gain=ensemble_variance`` the reward is
+    ``mean_var`` with the negative coefficient ``-exp(log_coef)``. The code also normalises the gain by running
+    statistics; the soft actor-critic is not included.
 
     Args:
         rewards: ``(K, ...)``, members on samples of the policy.
         target_rewards: ``(K, ...)``, members on samples of its moving average.
-        log_coef: ``()``, a parameter; its gradient comes from ``dual_loss`` alone.
-        gain: what is to be gained, ``(K, ...) -> (...)``.
+        log_coef: ``()``, a parameter; gradient through ``dual_loss`` only.
+        gain: information measure, ``(K, ...) -> (...)``.
     """
     gained, expected = gain(rewards), gain(target_rewards)
     reward = ensembles.ensemble_mean(rewards) + log_coef.detach().exp() * gained
@@ -122,11 +122,10 @@ def mbrl_penalties(means: Tensor, stds: Tensor, *, coef: float, measure: Callabl
     Formula: mean_k r_k - coef u(means, stds)
 
     ``measure`` is one of :mod:`diffalign.losses.ensemble_uncertainty`: ``max_aleatoric``, ``max_pairwise``,
-    ``mixture_std``, ``mixture_variance``, ``leave_one_out_kl``, or ``partial(likelihood_variance, value=...)``. The
-    paper's message: measure, coefficient and number of members must be tuned together; so the coefficient has no
-    default.
+    ``mixture_std``, ``mixture_variance``, ``leave_one_out_kl``, or ``partial(likelihood_variance, value=...)``.
+    Measure, coefficient and number of members must be tuned together (same paper), so the coefficient has no default.
 
-    ``means`` and ``stds`` are ``(K, ...)``; without stated deviations, ``mean_std`` and ``mean_var`` do.
+    ``means`` and ``stds`` are ``(K, ...)``; without predicted stds use ``mean_std`` or ``mean_var``.
     """
     check_same_shape(means=means, stds=stds)
     return uncertainty.lower_bound(stacked(means).mean(0), measure(means, stds), coef=coef)

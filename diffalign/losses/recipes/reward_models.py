@@ -1,4 +1,4 @@
-"""Reward models over frozen features ``(B, D)``: users, anchors, heads. Pairs are winner first; one loss per pair."""
+"""Reward models on frozen features ``(B, D)``: user weights, anchors, heads. Winner first; one loss per pair."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def oppo(
     norm_weight: float,
     norm: Callable[[Tensor], Tensor],
 ) -> Oppo:
-    """OPPO (arXiv:2305.16217): triplet loss around a learned point, which alternates with the encoder.
+    """OPPO (arXiv:2305.16217): triplet loss around a learned point, alternating with the encoder.
 
     Formula: encoder: preference_weight triplet + norm_weight norm; point: triplet = relu(margin + |phi_w - z| - |phi_l
     - z|)
 
-    The scripted form of the code; its human form has ``preference_weight=10`` and ``norm=anchor.norm_excess``. Ties
-    take ``margin=0``. The norm term is that of the winner's and loser's features, halved. The reward is
-    ``anchor.distance(features, point[None])``.
+    The scripted form of the code; its human form has ``preference_weight=10`` and ``norm=anchor.norm_excess``. Ties:
+    ``margin=0``. The norm term is the mean over winner and loser. The reward is ``anchor.distance(features,
+    point[None])``.
 
     Args:
         features_w: ``(B, D)``.
         features_l: ``(B, D)``.
-        point: ``(D,)``, the preferred context.
-        margin: by how much the winner must be nearer.
-        preference_weight: of the triplet in the encoder's loss.
-        norm_weight: of the norm term there.
+        point: ``(D,)``, the learned point.
+        margin: margin of the triplet loss.
+        preference_weight: weight of the triplet loss for the encoder.
+        norm_weight: weight of the norm term.
         norm: ``(B, D) -> (B,)``.
     """
 
@@ -66,7 +66,7 @@ def lore(features_w: Tensor, features_l: Tensor, basis: Tensor, user_logits: Ten
 
     Formula: -log sigmoid((phi_w - phi_l) V softmax(w_user) / temperature)
 
-    A new user: detach the basis and fit ``user_logits`` alone.
+    For a new user detach the basis and fit ``user_logits`` only.
 
     Args:
         features_w: ``(B, D)`` frozen embeddings.
@@ -100,7 +100,7 @@ def pal(
         features_l: ``(B, D)``.
         prototypes: ``(K, D)``, K = 2 in the paper.
         user_logits: ``(K,)`` or ``(B, K)``.
-        log_scale: starts at ``log(1 / 0.07)``, its exponential is capped at 100.
+        log_scale: initially ``log(1 / 0.07)``, its exponential is at most 100.
         width: of the parabola before the hinge's target 1.
     """
     weights = as_float(user_logits).softmax(-1)
@@ -114,7 +114,7 @@ def domain_knowledge_rm(scores_w: Tensor, scores_l: Tensor, weights: Tensor) -> 
 
     Formula: -log sigmoid(sum_k w_k (s_w,k - s_l,k))
 
-    The linear head; the paper has a small network over seven scores, whose outputs go into ``logistic(pair_margin())``.
+    A linear head; the paper has a small network on seven scores.
 
     Args:
         scores_w: ``(B, K)`` of reward plugins.
@@ -134,7 +134,7 @@ class Drm(NamedTuple):
 
 @recipe("drm-pca", "reward_model", n=20, temperature=1.0)
 def drm_pca(difference: Tensor, shots: Tensor, *, n: int, temperature: float) -> Drm:
-    """DRM (arXiv:2502.13131): heads from principal components, weights from a user's few choices.
+    """DRM (arXiv:2502.13131): heads from principal components, few-shot weights of a user.
 
     Formula: heads: top n components of phi_w - phi_l; weights: softmax(sum_shots log sigmoid(margin) / temperature)
 

@@ -1,6 +1,6 @@
-"""Reward models trained on pairs: Bradley-Terry on head outputs, and what differs from it by one switch.
+"""Reward-model losses on pairs: Bradley-Terry and its variants.
 
-``score_w`` and ``score_l`` are rewards of the preferred and the other item, ``(B,)``. Everything returns ``(B,)``.
+``score_w`` and ``score_l`` are rewards of the winner and the loser, ``(B,)``. All return ``(B,)``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from diffalign.losses.sft import logsigmoid
 @recipe("ixc-25-reward", "reward_model", center=0.0)
 @recipe("polar", "reward_model", center=0.0)
 def bradley_terry(score_w: Tensor, score_l: Tensor, *, margin: float | Tensor = 0.0, center: float = 0.0) -> Tensor:
-    """Bradley-Terry (TRL's ``RewardTrainer``), with a margin per pair and a term that keeps rewards around 0.
+    """Bradley-Terry (TRL's ``RewardTrainer``), with a margin per pair and a penalty that centres rewards at 0.
 
     Formula: -log sigmoid(score_w - score_l - margin) + center (score_w + score_l)**2
 
@@ -36,7 +36,7 @@ def bradley_terry(score_w: Tensor, score_l: Tensor, *, margin: float | Tensor = 
 
 @recipe("skywork-reward-v1", "reward_model", gamma=0.0)
 def skywork_reward(score_w: Tensor, score_l: Tensor, *, gamma: float) -> Tensor:
-    """Skywork-Reward (arXiv:2410.18451): plain Bradley-Terry in the end; ``gamma > 0`` is its focal ablation.
+    """Skywork-Reward (arXiv:2410.18451): plain Bradley-Terry; ``gamma > 0`` is the focal ablation.
 
     Formula: -(1 - sigmoid(z))**gamma log sigmoid(z), z = score_w - score_l
 
@@ -49,22 +49,21 @@ def skywork_reward(score_w: Tensor, score_l: Tensor, *, gamma: float) -> Tensor:
 def secrets_rlhf_2(
     score_w: Tensor, score_l: Tensor, votes: Tensor, *, flip_below: float, smooth_below: float, smooth: float
 ) -> Tensor:
-    """Secrets of RLHF II (arXiv:2401.06080): preference strength by vote flips labels, smooths them and sets the
-    margin.
+    """Secrets of RLHF II (arXiv:2401.06080): preference strength by voting, for label flips, smoothing and margin.
 
     Formula: -p log sigmoid(z) - (1 - p) log sigmoid(-z), z = score_w - score_l - mean votes, p = 1 or 1 - smooth,
     flipped below flip_below
 
-    The released code has none of this. About 20 % of the data are flipped and 10 % smoothed [unsure]: choose the two
+    Not in the released code. About 20 % of the data are flipped and 10 % smoothed [unsure]: choose the two
     thresholds by quantiles of the strength over the data set.
 
     Args:
-        score_w: see the module.
-        score_l: see the module.
+        score_w: ``(B,)`` reward of the winner.
+        score_l: ``(B,)`` reward of the loser.
         votes: ``(K, B)`` reward differences, winner minus loser, of K reward models (10 in the paper); detached. Their
             mean is the strength, which is also the margin.
-        flip_below: pairs of less strength change sides, margin included.
-        smooth_below: other pairs of less strength have the label ``1 - smooth``.
+        flip_below: pairs of smaller strength are swapped, with their margin.
+        smooth_below: other pairs of smaller strength have the label ``1 - smooth``.
         smooth: in [0, 1].
     """
     check_probability(smooth=smooth)
@@ -79,7 +78,7 @@ def beyond_binary(score_w: Tensor, score_l: Tensor, agreement: Tensor, *, scale:
 
     Formula: -log sigmoid(score_w - score_l - scale agreement)
 
-    That agreement sets a margin is the paper's; the linear form is unsure.
+    A margin by agreement is from the paper; the linear form is unsure.
     """
     return logistic(pair_margin(score_w, score_l, margin=scale * as_float(agreement.detach())))
 
@@ -100,8 +99,8 @@ def pearl_rrl(mean_w: Tensor, mean_l: Tensor, std_w: Tensor, std_l: Tensor) -> T
 
     Formula: -log Phi((mean_w - mean_l) / sqrt(std_w**2 + std_l**2))
 
-    The closed form under hard labels; towards std = 0 the larger mean wins for certain. The transport of labels across
-    tasks is not part of it. ``std`` ``(B,)``, not negative, with a gradient.
+    The closed form under hard labels; deterministic towards std = 0. Label transfer across tasks is not included.
+    ``std`` ``(B,)``, not negative, with a gradient.
 
     Raises:
         ValueError: a standard deviation is negative.
@@ -113,8 +112,8 @@ def pearl_rrl(mean_w: Tensor, mean_l: Tensor, std_w: Tensor, std_l: Tensor) -> T
 
 @recipe("grm", "reward_model", share=0.01, beta=0.1)
 def grm(score_w: Tensor, score_l: Tensor, logp_w: Tensor, *, share: float, beta: float) -> Tensor:
-    """GRM (arXiv:2406.10216): Bradley-Terry plus the likelihood of the winner through the kept language head, so that
-    the trunk remains a generator; ``logp_w (B,)``.
+    """GRM (arXiv:2406.10216): Bradley-Terry plus the likelihood of the winner under the kept language head, which
+    regularises the trunk; ``logp_w (B,)``.
 
     Formula: -(1 - share) log sigmoid(score_w - score_l) - share log sigmoid(beta logp_w)
     """
@@ -129,8 +128,8 @@ def vpl(score_w: Tensor, score_l: Tensor, mean: Tensor, log_var: Tensor, *, beta
 
     Formula: -log sigmoid(score_w - score_l) + beta KL(N(mean, exp(log_var)) || N(0, I))
 
-    The latent is drawn from ``q = N(mean, exp(log_var))``, both ``(B, D)``, of the user of each pair. beta 0.01 is the
-    default, 0 in the released scripts.
+    The latent is sampled from ``q = N(mean, exp(log_var))``, both ``(B, D)``, of the user of each pair. beta 0.01 is
+    the default, 0 in the released scripts.
     """
     mean, log_var = as_float(mean), as_float(log_var)
     kl = (log_var.exp() + mean**2 - 1 - log_var).sum(1) / 2
@@ -143,8 +142,8 @@ def regret_preference(return_w: Tensor, return_l: Tensor, gain_w: Tensor, gain_l
 
     Formula: -log sigmoid((return_w + gain_w) - (return_l + gain_l)), gain = V(end) - V(start)
 
-    That is minus the regret when transitions are deterministic; ``V = 0`` is the partial-return model, and potential
-    shaping cancels. ``return`` ``(B,)`` is the sum of a segment's rewards, ``gain`` ``(B,)`` its difference of values.
+    This is minus the regret under deterministic transitions; ``V = 0`` is the partial-return model. Invariant under
+    potential shaping. ``return`` ``(B,)``: sum of a segment's rewards; ``gain`` ``(B,)``: its difference of values.
     """
     return bradley_terry(as_float(return_w) + as_float(gain_w), as_float(return_l) + as_float(gain_l))
 
@@ -155,20 +154,20 @@ def prior_symbolic(score_w: Tensor, score_l: Tensor, penalty: Tensor, *, weight:
 
     Formula: -log sigmoid(score_w - score_l) + weight penalty
 
-    Which penalties the paper uses is unconfirmed, and the weight is ours.
+    The paper's penalties are unconfirmed, the weight is ours.
     """
     return bradley_terry(score_w, score_l) + weight * as_float(penalty)
 
 
 @recipe("parl", "reward_model", baseline=0.0)
 def parl(score_w: Tensor, score_l: Tensor, logp_w: Tensor, logp_l: Tensor, *, baseline: float | Tensor) -> Tensor:
-    """PARL (arXiv:2308.02585): Bradley-Terry on the policy's own samples, with a score-function correction for their
-    dependence on it.
+    """PARL (arXiv:2308.02585): Bradley-Terry on the policy's own samples, with a score-function correction for the
+    dependence of the samples on the reward model.
 
     Formula: L + sg(L - baseline) (logp_w + logp_l), L = -log sigmoid(score_w - score_l)
 
-    ``logp`` ``(B,)`` are live log-probs of the two samples; how they depend on the reward model, the second-order part,
-    is not part of it. Without them the correction is a constant.
+    ``logp`` ``(B,)`` are live log-probs of the two samples; the second-order dependence on the reward model is not
+    included. Without ``logp`` the correction is a constant.
     """
     loss = bradley_terry(score_w, score_l)
     return loss + (loss.detach() - baseline) * (as_float(logp_w) + as_float(logp_l))

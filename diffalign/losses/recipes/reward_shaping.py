@@ -1,7 +1,7 @@
-"""One reward reshaped before it becomes an advantage.
+"""Transforms of one reward.
 
-Rewards are ``(B,)`` or ``(B, G)``, references ``(B, M)``; see :mod:`diffalign.losses.reward_shaping`. Everything
-returns a reward in the shape of the first argument, NaN where a sample could not be scored.
+Rewards are ``(B,)`` or ``(B, G)``, references ``(B, M)``; see :mod:`diffalign.losses.reward_shaping`. All return a
+reward in the shape of the first argument, NaN where a sample could not be scored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def toolrl(format_passed: Tensor, match: Tensor, best_match: float, *, low: floa
 
     Formula: format + low + (high - low) match / best_match
 
-    ``format_passed`` is 1, 0 or NaN, of the shape of ``match``. Parsing of tool calls is not part of this.
+    ``format_passed`` is 1, 0 or NaN, of the shape of ``match``. Parsing of tool calls is not included.
     """
     check_positive(best_match=best_match)
     check_same_shape(format_passed=format_passed, match=match)
@@ -34,8 +34,8 @@ def linear_shift(reward: Tensor, *, shift: float) -> Tensor:
 
     Formula: r + shift
 
-    It is a shift of the initial value function, so it does something only where there is a critic and a discount;
-    under group-centred advantages it does nothing at all. ``shift`` has no default for that reason.
+    Equivalent to a shift of the initial value function: it needs a critic and a discount, and has no effect under
+    group-centred advantages.
     """
     return shape.affine(reward, shift=shift)
 
@@ -67,15 +67,15 @@ def p2r(win_rate: Tensor, *, eps: float) -> Tensor:
 
     Formula: log(p / (1 - p)), p = win rate clamped to [eps, 1 - eps]
 
-    The bound ``eps`` is ours: with m votes, 1 / (2 m) is a sensible one. For preferences that no reward explains the
-    paper plays against itself instead: see ``spo-minimax``.
+    The bound ``eps`` is ours: with m votes, 1 / (2 m) is a sensible one. For intransitive preferences the paper uses
+    self-play: see ``spo-minimax``.
     """
     return shape.logit_winrate(win_rate, eps=eps)
 
 
 @recipe("irrl", "reward")
 def irrl(probability: Tensor, *, classes: int) -> Tensor:
-    """IRRL (arXiv:2302.00270; its code): a discriminator's probability of the right class above chance.
+    """IRRL (arXiv:2302.00270; its code): a discriminator's probability of the correct class above chance.
 
     Formula: max(q - 1 / classes, 0)
     """
@@ -96,9 +96,9 @@ def vision_r1(format_passed: Tensor, matches: Tensor, precision: Tensor, *, step
     Args:
         format_passed: ``(...)``, 1, 0 or NaN.
         matches: ``(..., N)``, best overlap (IoU) of each of N objects, NaN in padding.
-        precision: ``(...)``, mean overlap of what was predicted.
+        precision: ``(...)``, mean overlap of the predicted objects.
         step: optimisation steps so far.
-        switch: see above.
+        switch: step from which precision is stricter.
     """
     check_same_shape(format_passed=format_passed, object_matches=matches[..., 0], precision=precision)
     late = step >= switch
@@ -124,13 +124,13 @@ def oni(
     Formula: w_0 external + w_1 z 1[z > tau] count**-power, z = standardised intrinsic reward
 
     The intrinsic reward is a running z-score, 0 up to ``tau``, times ``count**-power``. Power 3 and weights .1 and .4
-    are those of the command in the README (the code's own defaults are 0 and 1). The loop that has a language model
-    annotate messages is not part of this.
+    are those of the command in the README (the code's own defaults are 0 and 1). Annotation by a language model is not
+    included.
 
     Args:
         external: any shape.
         intrinsic: same shape, a learned reward.
-        count: same shape, how often this message (or image cluster) was met in the episode, this time included.
+        count: same shape, number of occurrences of this message (or image cluster) in the episode, this one included.
         stats: running moments of the intrinsic reward.
         tau: threshold in standard deviations.
         power: of the count.

@@ -1,8 +1,8 @@
 """Several rewards added, multiplied or gated.
 
-Rewards are ``(...)``, all of one shape; a stack is K first, ``(K, ...)``. Checks are 1, 0, or NaN where not made. The
-result is ``(...)``, NaN where a counted reward could not be scored. A setting that has no default here is not stated by
-the paper, or not confirmed: choose it.
+Rewards are ``(...)``, all of one shape; a stack is K first, ``(K, ...)``. Checks are 1, 0, or NaN if not evaluated. The
+result is ``(...)``, NaN where a reward of non-zero weight is. Settings without a default are not stated by the paper,
+or not confirmed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def harmo(
     rule: Tensor, model: Tensor, aspects: Tensor, confidence: Tensor, passed: Tensor, *, weights: Sequence[float]
 ) -> Tensor:
     """HARMO [derived from the abstract]: rule and model reward mixed by the rule's confidence, plus aspect rewards,
-    behind a format gate. Its length penalty is an aspect; its form and all weights are unconfirmed.
+    gated by format. The length penalty is an aspect; its form and all weights are unconfirmed.
 
     Formula: passed (w_0 (c rule + (1 - c) model) + sum_k w_k aspect_k)
 
@@ -70,7 +70,7 @@ def pagellm(page: Tensor, items: Tensor, *, weight: float) -> Tensor:
 
     Formula: page + weight mean_n items_n
 
-    ``items`` is ``(..., N)``, NaN in padding. The image twin: the whole picture, and its regions.
+    ``items`` is ``(..., N)``, NaN in padding. On images: the whole image and its regions.
     """
     return _sum((1.0, page), (weight, as_float(items).nanmean(-1)))
 
@@ -87,7 +87,7 @@ def rl_text2vis(scores: Tensor, passed: Tensor, *, weights: Weights) -> Tensor:
 
 @recipe("druggen", "reward")
 def druggen(affinity: Tensor, valid: Tensor, *, floor: float = 0.0) -> Tensor:
-    """DrugGen [derived from the abstract]: an affinity reward that counts only for valid samples.
+    """DrugGen [derived from the abstract]: an affinity reward for valid samples, else a constant.
 
     Formula: affinity where valid, else floor
     """
@@ -96,20 +96,20 @@ def druggen(affinity: Tensor, valid: Tensor, *, floor: float = 0.0) -> Tensor:
 
 @recipe("verireason", "reward")
 def verireason(passed: Tensor, *, values: Sequence[float]) -> Tensor:
-    """VeriReason [derived from the abstract]: a test bench passed in order.
+    """VeriReason [derived from the abstract]: tiered rewards of a test bench.
 
     Formula: values[n], n = number of checks passed before the first failure
 
-    ``passed`` is ``(C, ...)``, the first check first (parses, compiles, behaves); ``values`` C + 1 numbers. The image
-    twin: objects there, counts right, positions right.
+    ``passed`` is ``(C, ...)``, the first check first (parses, compiles, behaves); ``values`` C + 1 numbers. On images:
+    objects present, counts correct, positions correct.
     """
     return tiers(passed, values)
 
 
 @recipe("rrvf", "reward")
 def rrvf(similarity: Tensor, rendered: Tensor, format_passed: Tensor, *, weight: float) -> Tensor:
-    """RRVF [derived from the abstract]: similarity of the rendered code to the target, 0 if it does not render, plus
-    the format. Rendering and comparison belong to a reward plugin.
+    """RRVF [derived from the abstract]: similarity of the rendered code to the target, 0 if rendering fails, plus a
+    format reward. Rendering and comparison belong to a reward plugin.
 
     Formula: rendered similarity + weight format
     """
@@ -131,8 +131,8 @@ def refcritic(verdict: Tensor, before: Tensor, after: Tensor, *, weight: float) 
 def listener(
     format_passed: Tensor, correct: Tensor, confidence: Tensor, *, weights: tuple[float, float, float]
 ) -> Tensor:
-    """Listener reward (arXiv:2506.22832): format, accuracy, and the probability that a frozen listener gives to the
-    right choice after the reasoning. Structure and weights from a note [second-hand, weights unsure].
+    """Listener reward (arXiv:2506.22832): format, accuracy, and a frozen listener's probability of the correct choice
+    after the reasoning [second-hand, weights unsure].
 
     Formula: w_0 format + w_1 correct + w_2 confidence
     """
@@ -149,8 +149,8 @@ def debate_reward(environment: Tensor, verdict: Tensor, swapped: Tensor, *, weig
 
     Args:
         environment: ``r``.
-        verdict: in [-1, 1], for the sample, asked as (sample, baseline).
-        swapped: the verdict for the baseline, asked as (baseline, sample). J is the antisymmetric half difference.
+        verdict: in [-1, 1], for the sample, in the order (sample, baseline).
+        swapped: the verdict for the baseline, in the order (baseline, sample).
         weight: in [0, 1]; swept in the paper.
     """
     check_probability(weight=weight)
@@ -160,19 +160,19 @@ def debate_reward(environment: Tensor, verdict: Tensor, swapped: Tensor, *, weig
 
 @recipe("lpo-gui", "reward")
 def lpo_gui(entropy: Tensor, distance: Tensor, matched: Tensor, *, max_entropy: float, limit: float) -> Tensor:
-    """LPO (arXiv:2506.09373) [second-hand]: information of the window hit, times closeness to the target.
+    """LPO (arXiv:2506.09373) [second-hand]: information of the selected window, times closeness to the target.
 
     Formula: matched entropy / max_entropy prod_p max(0, 1 - distance_p / limit)
 
-    ``entropy / max_entropy * max(0, 1 - distance / limit)``, 0 if the action's type is wrong. On images only the
-    decay carries over: distance of a box from where the prompt wants it.
+    ``entropy / max_entropy * max(0, 1 - distance / limit)``, 0 if the action's type is wrong. On images use the
+    distance of a box from its target position.
 
     Args:
-        entropy: grey-level entropy of the window that was hit, in [0, max_entropy].
+        entropy: grey-level entropy of the selected window, in [0, max_entropy].
         distance: ``(..., P)``, of each of P points from its target, NaN in padding.
-        matched: is the type of action right: 1, 0 or NaN.
+        matched: 1 if the type of action is correct, 0 if not, or NaN.
         max_entropy: largest entropy of the image's windows.
-        limit: distance from which on the reward is 0.
+        limit: smallest distance of reward 0.
     """
     check_positive(max_entropy=max_entropy)
     close = gate(distance_decay(distance, limit=limit).nanmean(-1), matched[None])

@@ -1,6 +1,6 @@
-"""Several objectives under a stated preference between them, and a reward against its nuisance.
+"""Scalarisation of several objectives by preference weights, and length penalties.
 
-Rewards are K first; a sample that a counted reward could not score gets NaN.
+Rewards are K first; NaN where a reward of non-zero weight is.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def nuisance_correlation(reward: Tensor, nuisance: Tensor) -> Tensor:
     centred = []
     for x in (reward, nuisance):
         x = keep(x.detach().double(), valid)
-        x = x - torch.where(valid, x, torch.inf).amin()  # equal values must give exactly 0, not rounding noise
+        x = x - torch.where(valid, x, torch.inf).amin()  # equal values give exactly 0
         centred.append(keep(x - keep(x, valid).sum() / count, valid))
     a, b = centred
     scale = (a.square().sum() * b.square().sum()).sqrt()
@@ -51,7 +51,9 @@ def nuisance_correlation(reward: Tensor, nuisance: Tensor) -> Tensor:
 
 
 class Nuisance(NamedTuple):
-    """A reward charged for a nuisance; the reward that pays for nothing else; and how far the plain one follows it."""
+    """A reward with a penalty on a nuisance variable, the nuisance-only reward, and the correlation of reward and
+    nuisance.
+    """
 
     reward: Tensor
     nuisance_only: Tensor
@@ -65,12 +67,13 @@ def long_way(reward: Tensor, length: Tensor, *, limit: float, spread: float) -> 
     Formula: reward + spread (1 - length / limit); 1 - |length / limit - 1|; Pearson's correlation of reward and length
 
     ``reward + spread * (1 - length / limit)``; ``1 - |length / limit - 1|``; Pearson's correlation over the batch.
-    Formulas known, 156 tokens unsure. On images the nuisance is brightness, saturation or file size: set ``limit``.
+    Formulas known, 156 tokens unsure. On images the nuisance is for example brightness, saturation or file size: set
+    ``limit``.
 
     Args:
         reward: any shape.
-        length: same shape, the nuisance.
-        limit: where nothing is charged, and where the length-only reward is largest.
+        length: same shape, the nuisance variable.
+        limit: length without a penalty, and of the largest length-only reward.
         spread: running standard deviation of the reward.
     """
     check_positive(limit=limit, spread=spread)
@@ -81,7 +84,7 @@ def long_way(reward: Tensor, length: Tensor, *, limit: float, spread: float) -> 
 
 
 class Directed(NamedTuple):
-    """Rewards along a direction of preference, and the samples selected by them."""
+    """Rewards projected on a preference direction, and the samples selected by them."""
 
     reward: Tensor
     selection: Selection
@@ -95,8 +98,8 @@ def dpa(rewards: Tensor, direction: Tensor, *, n: int) -> Directed:
 
     Args:
         rewards: ``(K, B, G)``.
-        direction: ``(K,)``, or ``(K, B)`` with one per prompt; made a unit vector here (its length changes no
-            order). Served as angles, ``(cos, sin)``, and written into the prompt.
+        direction: ``(K,)``, or ``(K, B)`` with one per prompt; normalised here. In the paper angles, ``(cos, sin)``,
+            written into the prompt.
         n: samples kept per prompt; the rejection sampling keeps the best.
     """
     length = direction.norm(dim=0)
@@ -108,8 +111,8 @@ def dpa(rewards: Tensor, direction: Tensor, *, n: int) -> Directed:
 
 @recipe("mogfn", "reward")
 def mogfn(rewards: Tensor, weights: Weights, *, exponent: float) -> Tensor:
-    """MOGFN (arXiv:2210.12765): log-reward of a preference ``w``, drawn from a Dirichlet and given to the model as a
-    condition. :func:`mogfn_tchebycheff` is the other scalarisation, :func:`mogfn_loss` the loss on either.
+    """MOGFN (arXiv:2210.12765): log-reward of preference weights ``w``, sampled from a Dirichlet and a condition of the
+    model. :func:`mogfn_tchebycheff` is the other scalarisation, :func:`mogfn_loss` the loss on either.
 
     Formula: exponent sum_k w_k log r_k
     """
@@ -118,7 +121,7 @@ def mogfn(rewards: Tensor, weights: Weights, *, exponent: float) -> Tensor:
 
 
 def mogfn_tchebycheff(rewards: Tensor, weights: Weights, ideal: Weights, *, exponent: float) -> Tensor:
-    """The log-reward ``-beta max_k w_k (z_k - r_k)`` of MOGFN, which reaches concave parts of a front too."""
+    """The log-reward ``-beta max_k w_k (z_k - r_k)`` of MOGFN, which also reaches concave parts of a front."""
     check_positive(exponent=exponent)
     return exponent * tchebycheff(rewards, weights, ideal=ideal)
 
@@ -126,8 +129,8 @@ def mogfn_tchebycheff(rewards: Tensor, weights: Weights, ideal: Weights, *, expo
 def mogfn_loss(log_forward: Tensor, log_backward: Tensor, log_reward: Tensor, log_z: Tensor) -> Tensor:
     """Trajectory balance, ``(log Z + log P_F - log P_B - log R)**2``, ``(B,)``, on sums over steps.
 
-    On diffusion models ``P_F`` is the denoising kernel and ``P_B`` the noising one. The target does not rescale: use
-    sums over latent elements, or tune again.
+    On diffusion models ``P_F`` is the denoising kernel and ``P_B`` the noising one. The target is absolute: use sums
+    over latent elements.
     """
     check_same_shape(log_forward=log_forward, log_backward=log_backward)
     return regression_loss(log_forward - log_backward.detach(), log_reward, log_z=log_z)

@@ -1,7 +1,6 @@
-"""Selection within a group ``(B, G)`` of samples of one prompt, and the losses that published methods put behind it.
+"""Selection within a group ``(B, G)`` of samples of one prompt, and losses on the selected samples.
 
-What is selected is detached; a loss carries the gradient of what it is given, and is 0 where a group has nothing to
-offer.
+Selections are detached; losses have the gradient of their inputs, and are 0 for a group without a selected sample.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ def superhf(rewards: Tensor, nll: Tensor, kl: Tensor, *, kl_coef: float, spread_
 
     Formula: nll + kl_coef relu(kl) + spread_coef / nll of the sample with the largest reward
 
-    ``nll + kl_coef relu(kl) + spread_coef / nll`` of the best sample; the last keeps entropy up. n 32, temperature 1,
-    top-p .95, learning rate 1e-5. ``kl_coef`` is 0 in the class, up to 0.4 in the paper's sweep.
+    ``nll + kl_coef relu(kl) + spread_coef / nll`` of the best sample; the last term raises the entropy. n 32,
+    temperature 1, top-p .95, learning rate 1e-5. ``kl_coef`` is 0 in the class, up to 0.4 in the paper's sweep.
 
     Args:
         rewards: ``(B, n)``.
@@ -51,7 +50,7 @@ def rso(
     Formula: accept with probability exp((R - R_max) / temperature); relu(1 - beta (r_w - r_l)) on accepted pairs
 
     Accepted samples are paired in the order of acceptance and labelled by reward (first-round ranking); ties and empty
-    slots give 0. 64 samples to 8 in the paper. ``logistic`` in place of ``hinge`` is the sigmoid-norm form.
+    slots have the loss 0. 64 samples to 8 in the paper. ``logistic`` in place of ``hinge`` is the sigmoid-norm form.
 
     Args:
         rewards: ``(B, G)``.
@@ -73,8 +72,8 @@ def rso(
 
 @recipe("unified-reward", "selection")
 def unified_reward(scores: Tensor, wins: Tensor, *, mask: Tensor | None = None) -> Selection:
-    """UnifiedReward (arXiv:2503.05236): pairwise ranking first, then the best winner against the worst loser by point
-    score; arguments as in :func:`~diffalign.losses.selection.rank_then_point`.
+    """UnifiedReward (arXiv:2503.05236): pairwise ranking, then the best winner against the worst loser by point score;
+    arguments as in :func:`~diffalign.losses.selection.rank_then_point`.
 
     Formula: best point score among those that win a pairwise comparison, worst among those that lose one
     """
@@ -100,8 +99,8 @@ class Pairs(NamedTuple):
 
 @recipe("rlp", "selection")
 def rlp(rewards: Tensor, *, keep: int) -> Pairs:
-    """Reward learning on policy (arXiv:2403.19279) [derived], its synthetic preferences: the prompts with the largest
-    reward gap between best and worst sample give pairs to retrain the reward model.
+    """Reward learning on policy (arXiv:2403.19279) [derived], its synthetic preferences: pairs of best and worst
+    sample, from the prompts with the largest reward gap, to retrain the reward model.
 
     Formula: the `keep` largest max_g R - min_g R
 
@@ -123,8 +122,7 @@ def west_of_n(rewards: Tensor, *, confidence: float = 0.5, mask: Tensor | None =
 
     Args:
         rewards: ``(B, N)`` of a Bradley-Terry model.
-        confidence: in (0, 1), pairs of which the model is less sure, ``sigmoid(gap)`` at most this, are dropped; 1/2
-            drops ties alone.
+        confidence: in (0, 1), pairs with ``sigmoid(gap)`` of at most this are dropped; 1/2 drops ties only.
         mask: ``(B, N)``.
     """
     check_probability(confidence=confidence, open_ends=True)
@@ -133,8 +131,8 @@ def west_of_n(rewards: Tensor, *, confidence: float = 0.5, mask: Tensor | None =
 
 @recipe("implicit-po", "selection")
 def implicit_po(yes_logits: Tensor, no_logits: Tensor, log_ratio: Tensor, *, beta: float = 0.1) -> Tensor:
-    """Implicit preference optimisation (arXiv:2502.16182) [derived]: the judge's P(yes) ranks a model's own samples,
-    then DPO on best against worst, ``(B,)``. For images use a vision-language judge. Beta of DPO.
+    """Implicit preference optimisation (arXiv:2502.16182) [derived]: own samples ranked by the judge's P(yes), then DPO
+    on best against worst, ``(B,)``. For images use a vision-language judge. Beta of DPO.
 
     Formula: -log sigmoid(beta (r_best - r_worst)), ranked by sigmoid(yes - no)
 
@@ -150,8 +148,8 @@ def implicit_po(yes_logits: Tensor, no_logits: Tensor, log_ratio: Tensor, *, bet
 
 @recipe("self-consuming", "selection", temperature=1.0)
 def self_consuming(rewards: Tensor, *, generator: torch.Generator, temperature: float) -> Selection:
-    """Curated retraining (arXiv:2407.09499): one of K samples enters the next training set, beside a share of real
-    data.
+    """Curated retraining (arXiv:2407.09499): one of K samples is added to the next training set, besides a share of
+    real data.
 
     Formula: sample k with probability softmax(R / temperature)_k
 
@@ -170,8 +168,8 @@ def pf_ppo(rewards: Tensor, *, mask: Tensor | None = None) -> Selection:
 
     Formula: argmax and argmin of R in each group
 
-    Equal rewards count too. Its BR form is :func:`~diffalign.losses.resampling.best_random`, 0.4 and 0.1. The port in
-    verl takes the extremes of the whole batch.
+    Groups of equal rewards are kept. The BR form is :func:`~diffalign.losses.resampling.best_random`, 0.4 and 0.1. The
+    port in verl takes the extremes of the whole batch.
 
     Args:
         rewards: ``(B, G)``.
@@ -182,7 +180,8 @@ def pf_ppo(rewards: Tensor, *, mask: Tensor | None = None) -> Selection:
 
 @recipe("critic-v", "selection")
 def critic_v(rewards: Tensor, log_ratio: Tensor, *, beta: float = 0.1) -> Tensor:
-    """Critic-V (arXiv:2411.18203): DPO on the best against the worst of a group by rule, ``(B,)``; 0 for ties.
+    """Critic-V (arXiv:2411.18203): DPO on the best against the worst of a group by rule-based rewards, ``(B,)``; 0 for
+    ties.
 
     Formula: -log sigmoid(beta (r_best - r_worst))
 

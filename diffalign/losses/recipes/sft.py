@@ -1,4 +1,4 @@
-"""Fine-tuning on given samples. ``logp`` are token log-probs ``(B, T)``, or ``(B,)``; results are like it."""
+"""Supervised fine-tuning. ``logp`` are token log-probs ``(B, T)``, or ``(B,)``; results are like it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sft(logp: Tensor, *, mask: Tensor | None = None) -> Tensor:
 @recipe("dft", "sft", reduce=masked_mean)
 def dft(logp: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Dynamic fine-tuning (arXiv:2508.05629; TRL's SFT with ``loss_type="dft"``): the NLL of each token times its
-    probability, so that unlikely tokens do not dominate.
+    probability.
 
     Formula: -sg(exp(logp)) logp
     """

@@ -34,7 +34,7 @@ def reinforce_plus_plus(rewards: Tensor, *, gamma: float, mask: Tensor | None = 
 
     Formula: whiten(sum_{s >= t} gamma**(s - t) r_s)
 
-    ``rewards (N, T)`` per token, with the KL penalty in them.
+    ``rewards (N, T)`` per token, KL penalty included.
     """
     return whiten(returns_to_go(rewards, mask=mask, gamma=gamma), mask=mask)
 
@@ -58,16 +58,16 @@ def otb(rewards: Tensor, logp: Tensor, sum_sq: Tensor, mask: Tensor) -> Tensor:
 
     Formula: G_t - sum_i G_it W_it / sum_i W_it, W_t = sum_{s <= t} (1 - 2 p_s + sum_v p_s(v)**2), G the return to go
 
-    Arguments ``(B, G, T)`` as in :func:`diffalign.losses.token_baselines.optimal_token_baseline`. No baseline where the
-    longest member of a group is alone.
+    Arguments ``(B, G, T)`` as in :func:`diffalign.losses.token_baselines.optimal_token_baseline`. No baseline beyond
+    the second longest member of a group.
     """
     return optimal_token_baseline(rewards, logp, sum_sq, mask=mask)
 
 
 @recipe("tir-optimal-token-baseline", "advantage", aliases=("tir-otb", "multi-turn-otb"))
 def tir_otb(rewards: Tensor, logp: Tensor, sum_sq: Tensor, mask: Tensor) -> Tensor:
-    """Optimal token baseline for answers with tool output in between (verl's ``tir_optimal_token_baseline``): positions
-    are counted over the policy's own tokens.
+    """Optimal token baseline for responses with tool output (verl's ``tir_optimal_token_baseline``): positions are
+    those among the policy's own tokens.
 
     Formula: as ``optimal-token-baseline``, position t = the t-th valid token
 
@@ -87,7 +87,7 @@ def ddpo_advantage(
 
     Formula: (R - mean H) / (std H + eps), H the last ``buffer_size`` rewards of the prompt, population std
 
-    ``rewards (N,)``, N prompts; the history goes in and comes out, with advantages ``(N,)``. Fewer than ``min_count``
-    entries: mean and std of this batch.
+    ``rewards (N,)``, N prompts; returns the new history and advantages ``(N,)``. With fewer than ``min_count`` entries:
+    mean and std of this batch.
     """
     return running_advantage(history, prompts, rewards, buffer_size=buffer_size, min_count=min_count, eps=eps)

@@ -1,4 +1,4 @@
-"""TSPO: policy gradient on a chosen subset of frames, time steps or seeds."""
+"""TSPO: policy gradient on the selection of a subset of frames, time steps or seeds."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def _log_elementary(scores: Tensor, valid: Tensor, largest: int) -> Tensor:
 
 
 def _log_add(a: Tensor, b: Tensor) -> Tensor:
-    """``logaddexp`` whose gradient is 0 rather than NaN where both are ``-inf``."""
+    """``logaddexp`` with gradient 0 instead of NaN where both are ``-inf``."""
     nothing = (a == -torch.inf) & (b == -torch.inf)
     both = torch.logaddexp(keep(a, ~nothing), keep(b, ~nothing))
     return torch.where(nothing, -torch.inf, both)
 
 
 def subset_log_prob(scores: Tensor, chosen: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Return the log-prob of drawing exactly this subset among all of its size, ``(B,)``.
+    """Return the log-prob of a subset among all of its size, ``(B,)``.
 
     ``p(S) = exp(sum_{i in S} s_i) / sum_{|S'| = |S|} exp(sum_{i in S'} s_i)``, exact, by elementary symmetric
-    polynomials in log-space. It is the same for every order of drawing, unlike sampling without replacement. Choosing
-    everything, or nothing, has log-prob 0 and no gradient. A constant added to all scores changes nothing.
+    polynomials in log-space. Independent of order, unlike sampling without replacement. The full and the empty subset
+    have log-prob 0 and no gradient. Invariant under a shift of all scores.
 
     Args:
         scores: ``(B, N)``, with gradient.
@@ -60,17 +60,16 @@ def subset_log_prob(scores: Tensor, chosen: Tensor, *, mask: Tensor | None = Non
 
 @recipe("tspo", "policy_group", eps=0.2)
 def tspo(scores: Tensor, old_scores: Tensor, chosen: Tensor, rewards: Tensor, *, eps: float) -> Tensor:
-    """TSPO, rebuilt (derived): GRPO on the choice of frames, time steps or seeds, ``(B, G)``.
+    """TSPO [derived]: GRPO on the selection of frames, time steps or seeds, ``(B, G)``.
 
     Formula: max(-A rho, -A clip(rho, 1 - eps, 1 + eps)), rho of p(S) = exp(sum_S s) / sum_{|S'| = |S|} exp(sum_S' s)
 
-    The clip range is GRPO's. That the subset's probability is the exact one among all subsets of its size is our
-    reading; choosing everything teaches nothing.
+    The clip range is GRPO's. The exact probability among all subsets of one size is our reading.
 
     Args:
         scores: ``(B, N)``, a score for each candidate of a prompt; with gradient.
-        old_scores: ``(B, N)``, at roll-out.
-        chosen: ``(B, G, N)`` bool, G subsets drawn for each prompt.
+        old_scores: ``(B, N)``, at rollout.
+        chosen: ``(B, G, N)`` bool, G sampled subsets per prompt.
         rewards: ``(B, G)``.
         eps: clip range.
     """

@@ -1,7 +1,7 @@
-"""Published objectives on single samples, liked or not or with an advantage, by name.
+"""Losses on single desirable and undesirable samples, or with an advantage.
 
 ``log_ratio`` is a log-ratio to the reference, of tokens or a surrogate (:mod:`diffalign.losses.surrogates`). One value
-per sample comes back, unreduced; what runs from batch to batch goes in and comes out.
+per sample, unreduced; running statistics are passed in and returned.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ def kto(
     Args:
         log_ratio: ``(B,)`` summed log-ratios to the reference.
         desirable: ``(B,)`` bool.
-        kl_log_ratio: ``(N,)`` log-ratios of answers under the prompts of others; detached. Over all processes if there
-            are several.
+        kl_log_ratio: ``(N,)`` log-ratios of mismatched prompts and answers, over all processes; detached.
         beta: scale of the log-ratio.
         weight_d: weight of desirable samples.
         weight_u: weight of undesirable ones.
@@ -91,8 +90,8 @@ def bco(
     Formula: -w log sigmoid(+-(beta r - delta)), delta = running mean of beta r, w = clamp(p / (1 - p), low, high) for
     undesirable samples
 
-    The shift is the running mean of the implicit rewards of both labels, this batch included; disliked samples weigh
-    the density ratio of their prompt.
+    The shift is the running mean of the implicit rewards of both labels, this batch included; undesirable samples are
+    weighted by the density ratio of their prompt.
 
     Args:
         log_ratio: ``(B,)`` summed log-ratios to the reference, or surrogates.
@@ -101,7 +100,7 @@ def bco(
         beta: scale of the implicit reward.
         low: smallest density ratio.
         high: largest density ratio.
-        prompt_prob: ``(B,)`` probability that the prompt comes from the liked samples; None for weights of 1.
+        prompt_prob: ``(B,)`` probability that the prompt belongs to a desirable sample; None for weights of 1.
     """
     check_positive(beta=beta)
     u = beta * log_ratio
@@ -112,19 +111,19 @@ def bco(
 
 @recipe("vpd", "unpaired", beta=0.1, rate=0.1)
 def vpd(log_ratio: Tensor, desirable: Tensor, state: Tensor | None, *, beta: float, rate: float) -> Tracked:
-    """Variational policy distillation, teacher step (arXiv:2605.15113, from second-hand notes): the policy given the
-    critique is trained as teacher, with the *current student*, the policy without it, as its reference.
+    """Variational policy distillation, teacher step (arXiv:2605.15113, second-hand): the teacher is the policy
+    conditioned on the critique; its reference is the *current student*, the policy without the critique.
 
     Formula: -log sigmoid(+-(beta log_ratio - shift)), shift = moving average of the mean of both class means
 
-    The rate of the moving average is not stated, .1 is [ours]. One such step for five of the student, which is
-    ``distillation.reverse`` on the student's samples.
+    The rate of the moving average is not stated, .1 is [ours]. One such step per five of the student,
+    ``distillation.reverse`` on its samples.
 
     Args:
         log_ratio: ``(B,)`` summed log-prob given prompt and critique minus that given the prompt alone
             (:func:`~diffalign.losses.log_ratio` detaches the second).
         desirable: ``(B,)`` bool.
-        state: shift that an earlier call returned, None at the start.
+        state: shift returned by the previous call, None at the start.
         beta: scale of the log-ratio.
         rate: share of this batch in the moving average.
     """
@@ -136,28 +135,28 @@ def vpd(log_ratio: Tensor, desirable: Tensor, state: Tensor | None, *, beta: flo
 
 @recipe("pmpo", "unpaired", alpha=0.5, kl_coef=0.3)
 def pmpo(log_ratio: Tensor, desirable: Tensor, kl: Tensor, *, alpha: float, kl_coef: float) -> Tensor:
-    """Preference optimisation as probabilistic inference (arXiv:2410.04166, from two second-hand texts).
+    """Preference optimisation as probabilistic inference (arXiv:2410.04166, second-hand).
 
     Formula: -alpha mean_desirable r + (1 - alpha) mean_undesirable r + kl_coef KL(ref || policy)
 
-    Weighted so that the mean over the batch is that. For Gaussian steps of one variance both directions of the KL are
-    ``gaussian_kl``. kl_coef .3 is a later variant's, with the reverse KL [unsure].
+    Weighted so that the mean over the batch is this loss. For Gaussian steps of one variance both directions of the KL
+    are ``gaussian_kl``. kl_coef .3 is a later variant's, with the reverse KL [unsure].
 
     Args:
-        log_ratio: ``(B,)`` log-probs or log-ratios (the reference adds a constant), carry the gradient.
+        log_ratio: ``(B,)`` log-probs or log-ratios (they differ by a constant), with gradient.
         desirable: ``(B,)`` bool: advantage >= 0, or the better half of a group.
-        kl: ``(B,)``, carries a gradient.
+        kl: ``(B,)``, with gradient.
         alpha: share of the desirable, in [0, 1].
         kl_coef: weight of the KL.
 
     Raises:
-        ValueError: there are rejected samples that count and no KL: unbounded below.
+        ValueError: undesirable samples with a weight but without a KL term: unbounded below.
     """
     check_probability(alpha=alpha)
     check_not_negative(kl_coef=kl_coef)
     check_same_shape(log_ratio=log_ratio, kl=kl)
     if kl_coef == 0 and alpha < 1 and readable(desirable) and not desirable.all():
-        raise ValueError("rejected samples without a KL term are unbounded below: give kl_coef > 0, or alpha = 1")
+        raise ValueError("undesirable samples without a KL term are unbounded below: give kl_coef > 0, or alpha = 1")
     n_d, n_u = (c.sum().clamp(min=1).double() for c in (desirable, ~desirable))
     weights = {"weight_d": alpha * len(kl) / n_d, "weight_u": (1 - alpha) * len(kl) / n_u}
     loss = unpaired.linear(log_ratio, desirable, **weights)
@@ -166,15 +165,15 @@ def pmpo(log_ratio: Tensor, desirable: Tensor, kl: Tensor, *, alpha: float, kl_c
 
 @recipe("dapo-direct", "regression", beta=0.02)
 def dapo_direct(log_ratio: Tensor, values: Tensor, *, beta: float, mask: Tensor | None = None) -> Tensor:
-    """Direct advantage policy optimisation (arXiv:2412.18279, from the abstract): the log-ratio of each step is
-    regressed on its advantage under a frozen critic. beta .02 [unsure].
+    """Direct advantage policy optimisation (arXiv:2412.18279, from the abstract): regression of each step's log-ratio
+    on its advantage under a frozen critic. beta .02 [unsure].
 
     Formula: (beta r_t - (V_{t+1} - V_t))**2
 
     Args:
-        log_ratio: ``(B, T)`` log-ratio of each step to the reference, carries the gradient.
+        log_ratio: ``(B, T)`` log-ratio of each step to the reference, with gradient.
         values: ``(B, T + 1)`` values before each step and after the last; detached.
-        beta: scale of the log-ratios; on means over latent elements it must be tuned again.
+        beta: scale of the log-ratios; on means over latent elements tune it again.
         mask: ``(B, T)``.
     """
     return regression_loss(log_ratio, values.diff(dim=1), beta=beta, mask=mask)

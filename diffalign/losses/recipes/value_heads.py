@@ -13,9 +13,8 @@ from diffalign.losses.recipes.registry import recipe
 
 @recipe("itakura-saito", "value")
 def itakura_saito(pred: Tensor, target: Tensor, *, alpha: float) -> Tensor:
-    """Risk-averse critic (arXiv:2505.16925): a value head for the certainty equivalent. Alpha is set per
-    task; ``alpha = -1 / beta`` gives a head for ``beta log Z`` [derived]. Shapes as in
-    :func:`~diffalign.losses.value.itakura_saito`.
+    """Risk-averse critic (arXiv:2505.16925): a value head for the certainty equivalent. Alpha is set per task; ``alpha
+    = -1 / beta`` is a head for ``beta log Z`` [derived]. Shapes as in :func:`~diffalign.losses.value.itakura_saito`.
 
     Formula: (exp(alpha e) - alpha e - 1) / alpha**2, e = pred - target; optimum -log E exp(-alpha target) / alpha
     """
@@ -31,9 +30,9 @@ def orchestrated_value(
     Formula: (mapped - scale log(u + shift))**2 / 2, u = v + rate (target - v), v = exp(mapped / scale) - shift
 
     First a step of ``rate`` in the space of values, ``u = v + rate (target - v)``, then ``mse(mapped, c log(u + d))``
-    with the optimiser's own rate. Regression on mapped targets at once would learn a mean of logarithms (Jensen). One
-    channel for each part of the reward (positive and negative part, say), read out as
-    ``sum_j w_j (exp(mapped_j / c) - d)``. Scale, shift and rate are set per task; the defaults are ours.
+    with the optimiser's own rate. Direct regression on mapped targets would learn a mean of logarithms (Jensen). One
+    channel per part of the reward, for example positive and negative part; the value is ``sum_j w_j (exp(mapped_j / c)
+    - d)``. Scale, shift and rate are set per task; the defaults are ours.
 
     Args:
         mapped: any shape, prediction in the mapped space, e.g. ``(J, B)``.
@@ -59,7 +58,7 @@ def rbrl(scores: Tensor, labels: Tensor, *, classes: int, k: float) -> Tensor:
     class counts
 
     Args:
-        scores: ``(B,)`` of the reward model; brought to [0, 1] within the batch.
+        scores: ``(B,)`` of the reward model; scaled to [0, 1] within the batch.
         labels: ``(B,)`` integers in 0..classes-1.
         classes: number of grades.
         k: sharpness.
@@ -70,8 +69,8 @@ def rbrl(scores: Tensor, labels: Tensor, *, classes: int, k: float) -> Tensor:
 
 @recipe("qrm", "value")
 def qrm(quantiles: Tensor, target: Tensor, *, levels: Tensor | None = None) -> Tensor:
-    """QRM (arXiv:2409.10164): quantile regression of a score, ``(B, Q)``. Read out the mean, or the mean of the lower
-    quantiles by ``value.lower_mean``. The count of 19 levels (Q evenly spaced inside (0, 1)) is unsure.
+    """QRM (arXiv:2409.10164): quantile regression of a score, ``(B, Q)``. The reward is the mean, or the mean of the
+    lower quantiles (``value.lower_mean``). 19 evenly spaced levels (unsure).
 
     Formula: max(level (y - q), (level - 1) (y - q))
 
@@ -94,9 +93,8 @@ def hra(values: Tensor, rewards: Tensor, next_values: Tensor, weights: Tensor, *
 
     Formula: w_k (r_k + gamma sg V_k' - V_k)**2 / 2
 
-    ``w_k (r_k + gamma sg V_k' - V_k)**2 / 2``; the value of all is the sum of the heads. Centred advantages of the
-    heads add up to that of the summed reward; after a division by each head's std they do not. No discount by default
-    [ours].
+    ``w_k (r_k + gamma sg V_k' - V_k)**2 / 2``; the total value is the sum of the heads. Centred advantages of the heads
+    sum to that of the summed reward, but not after division by each head's std. No discount by default [ours].
 
     Args:
         values: ``(K, B)``.

@@ -1,4 +1,4 @@
-"""Scores from comparisons within a group; ``(B, G)`` out. See :mod:`diffalign.losses.wins`."""
+"""Scores from comparisons within a group, ``(B, G)``. See :mod:`diffalign.losses.wins`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def spo_minimax(matrix: Tensor) -> Tensor:
 
     Formula: mean_{j != i} P(i beats j)
 
-    ``matrix`` ``(B, G, G)`` from a pairwise judge, or :func:`~diffalign.losses.wins.indicator` of a reward. No reward
-    model needed, and preferences may go in circles. The paper also compares with a queue of recent samples.
+    ``matrix`` ``(B, G, G)`` from a pairwise judge, or :func:`~diffalign.losses.wins.indicator` of a reward. Without a
+    reward model, also for intransitive preferences. The paper also compares with a queue of recent samples.
     """
     return wins.mean_wins(matrix)
 
@@ -41,7 +41,7 @@ def pairwise_rl(verdicts: Tensor, anchor: Tensor) -> Tensor:
 
 
 def pairwise_rl_logit(verdicts: Tensor, anchor: Tensor, *, eps: float = 1e-6) -> Tensor:
-    """:func:`pairwise_rl` as a reward without bounds, ``logit P``; the anchor has 0."""
+    """:func:`pairwise_rl` as an unbounded reward, ``logit P``; the anchor has 0."""
     return logit_winrate(pairwise_rl(verdicts, anchor), eps=eps)
 
 
@@ -52,13 +52,13 @@ def heron(factors: Tensor, *, coefs: Sequence[float] | None = None) -> Tensor:
 
     Formula: 1[f_i > f_j] of the first factor with |f_i - f_j| > c std f, 1/2 if none
 
-    A factor tells them apart if they differ by more than ``c_k`` of its standard deviations, 0 by default; none: 1/2,
-    and the paper drops the pair. (The code's third and later factors use the second's margin; here each has its own.)
-    The matrix ``(B, G, G)`` labels pairs of a Bradley-Terry reward model, or is scored by ``wins.mean_wins``.
+    A factor decides if the samples differ by more than ``c_k`` of its standard deviations, 0 by default; without one
+    1/2, and the paper drops the pair. (In the code the third and later factors use the second's margin; here each has
+    its own.) The matrix ``(B, G, G)`` labels pairs of a Bradley-Terry reward model, or is scored by ``wins.mean_wins``.
 
     Args:
-        factors: ``(K, B, G)``, the most important first: say alignment, then aesthetics.
-        coefs: K numbers >= 0. The deviation is that of the factor over this batch (unbiased) [ours].
+        factors: ``(K, B, G)``, the most important first, for example alignment, then aesthetics.
+        coefs: K numbers >= 0. The unbiased std is over this batch [ours].
     """
     coefs = [0.0] * len(factors) if coefs is None else coefs
     pairs = zip(factors, coefs, strict=True)
@@ -72,8 +72,8 @@ def lcpo(votes: Tensor) -> Tensor:
 
     Formula: sum_j 1[majority prefers i to j] + 1/2 for ties
 
-    A sample scores one for every other that a majority puts below it, 1/2 for a tie. The paper's linear program over
-    features with Pareto constraints is not part of this.
+    One point per sample beaten by majority, 1/2 per tie. The paper's linear program with Pareto constraints is not
+    included.
     """
     return wins.copeland(wins.majority(votes))
 
@@ -84,7 +84,7 @@ def llama_berry(verdicts: Tensor) -> Tensor:
 
     Formula: 1 - (rank - 1) / (G - 1), rank by Borda count of the transitive closure of 1[P >= 1/2]
 
-    ``verdicts`` ``(B, G, G)`` of a pairwise judge. Tree search over text is not part of this.
+    ``verdicts`` ``(B, G, G)`` of a pairwise judge. Tree search is not included.
     """
     return wins.closure_wins(verdicts)
 
@@ -95,7 +95,7 @@ def think_rm(differences: Tensor, *, eps: float) -> Tensor:
 
     Formula: mean_j D_ij / sqrt(sum D**2 / (2 G (G - 1)) + eps)
 
-    ``differences`` ``(B, G, G)`` antisymmetric, a judge's -3 to 3, NaN where its answer failed. Training the judge is
-    not part of this.
+    ``differences`` ``(B, G, G)`` antisymmetric, a judge's -3 to 3, NaN where it failed. Training the judge is not
+    included.
     """
     return wins.difference_advantage(differences, eps=eps)

@@ -42,6 +42,7 @@ def test_the_use_names_what_must_be_given_and_the_reduction() -> None:
         'loss = recipes.get("clip-cov")(log_ratio, adv, logp=logp, generator=generator); loss = masked_mean(loss, mask)'
     )
     assert D.usage(recipes.get("dr-grpo")).endswith("; loss = masked_const(loss, mask, norm=norm)")
+    assert D.usage(recipes.get("remax")) == 'advantage = recipes.get("remax")(rewards, greedy)'
     assert D.usage(recipes.get("dpo")) == 'loss = recipes.get("dpo")(r_w, r_l)'
 
 
@@ -56,3 +57,4 @@ def test_settings_are_numbers_or_names() -> None:
         "eps": 1.0, "adv_clip": 5.0, "matching": "generalised_huber_matching",
     }  # fmt: skip
     assert recipes.describe(recipes.get("dpo"))["reduction"] == "mean"
+    assert recipes.describe(recipes.get("remax"))["reduction"] is None
