@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -13,7 +15,7 @@ class Metrics:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self.registry = CollectorRegistry()
-        named = {"namespace": "diffalign_reward", "registry": self.registry}
+        named: Any = {"namespace": "diffalign_reward", "registry": self.registry}
         self._requests = Counter("requests", "Requests by HTTP status", ["status"], **named)
         self._images = Counter("images", "Images by reward and outcome", ["reward", "outcome"], **named)
         self._sizes = Histogram("batch_images", "Images per call", ["reward"], buckets=BATCH_SIZES, **named)

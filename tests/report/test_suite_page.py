@@ -150,3 +150,21 @@ def test_bars_are_as_long_as_their_scores() -> None:
     drawing = str(task_bars([("x", entries), ("y", entries)]))
     widths = [float(width) for width in re.findall(r'<rect[^>]*width="([\d.]+)"', drawing)]
     assert len(widths) == 4 and widths[0] / widths[2] == pytest.approx(0.25, rel=1e-3)
+
+
+@pytest.mark.parametrize("scores", [(-18.0, -3.0), (0.0, 0.0), (-2.0, 4.0), (0.2, 0.9)])
+def test_bars_of_any_sign_begin_at_zero_and_end_at_their_score(scores):
+    entries = {str(i): {"score": v, "low": v, "high": v} for i, v in enumerate(scores)}
+    drawing = str(task_bars([("x", entries)]))
+    bars = [
+        tuple(map(float, found)) for found in re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawing)
+    ]
+    assert len(bars) == 2 and "nan" not in drawing
+    widths = [width for _, width in bars]
+    if any(scores):
+        assert widths[0] * abs(scores[1]) == pytest.approx(widths[1] * abs(scores[0]), abs=0.5)
+    for (x, width), value in zip(bars, scores, strict=True):
+        zero = x + width if value < 0 else x
+        assert all(
+            zero == pytest.approx(b + (w if v < 0 else 0), abs=0.11) for (b, w), v in zip(bars, scores, strict=True)
+        )
