@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from diffalign.config import RunConfig, aliases, changed, known_keys, read_config, save_config
+from diffalign.config import RunConfig, aliases, changed, converted, known_keys, read_config, save_config
 from diffalign.trainers import (
     AWMConfig,
     NFTConfig,
@@ -129,7 +129,7 @@ def test_a_plain_configuration_is_completed_by_its_method() -> None:
     with pytest.raises(ValueError, match="there is no method `drafft`"):
         completed(RunConfig(method="drafft"))
     with pytest.raises(ValueError, match="args is a NFTConfig, and this trainer takes a AWMConfig"):
-        completed(NFTConfig(), AWMConfig)
+        converted(NFTConfig(), AWMConfig)
 
 
 @pytest.mark.parametrize(

@@ -194,3 +194,14 @@ def test_an_upward_import_is_seen(module: str, source: str) -> None:
 )
 def test_a_downward_import_passes(module: str, source: str) -> None:
     assert not violations(source, module)
+
+
+def test_trainers_have_no_circle() -> None:
+    """Inside the trainers, imports at any place but for types form no circle."""
+    graph = {}
+    for path in sorted((PACKAGE / "trainers").rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found = imports(path.read_text(encoding="utf-8"), module, path.name == "__init__.py")
+        graph[module] = {name for name in found if name.startswith("diffalign.trainers.")}
+    assert tuple(graphlib.TopologicalSorter(graph).static_order())

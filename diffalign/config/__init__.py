@@ -3,6 +3,7 @@
 from diffalign.config.files import (
     canonical,
     changed,
+    converted,
     make_config,
     own_name,
     read_config,
@@ -21,6 +22,7 @@ __all__ = [
     "aliases",
     "canonical",
     "changed",
+    "converted",
     "default_of",
     "expanded",
     "hints",

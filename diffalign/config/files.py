@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from diffalign.config.foreign_names import suggestion
-from diffalign.config.keys import aliases, known_keys
+from diffalign.config.keys import aliases, default_of, known_keys
 from diffalign.config.run_config import RunConfig
 from diffalign.config.yaml_text import read_mapping, write_mapping
 
@@ -31,6 +31,26 @@ def make_config(values: Mapping[str, Any], cls: type[C] = RunConfig) -> C:  # ty
 def changed(config: C, **values: Any) -> C:
     """A copy with some keys changed, checked like any other configuration."""
     return make_config(asdict(config) | canonical(values, type(config)), type(config))
+
+
+def converted(config: RunConfig | Mapping[str, Any] | None, cls: type[C]) -> C:
+    """The configuration as one of this class: keys, or a plain `RunConfig`, whose other keys get the class's defaults.
+
+    Raises:
+        ValueError: as `make_config`, or a configuration of another method.
+    """
+    if isinstance(config, cls):
+        return config
+    if isinstance(config, RunConfig) and type(config) is not RunConfig:
+        raise ValueError(f"args is a {type(config).__name__}, and this trainer takes a {cls.__name__}")
+    values = _given(config) if isinstance(config, RunConfig) else dict(config or {})
+    return make_config({**values, "method": cls.method}, cls)
+
+
+def _given(config: RunConfig) -> dict[str, Any]:
+    """Keys that differ from their defaults: the method's class may have another default."""
+    defaults = {f.name: default_of(f) for f in fields(config)}
+    return {key: value for key, value in asdict(config).items() if value != defaults[key]}
 
 
 def canonical(values: Mapping[str, Any], cls: type[RunConfig]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from diffalign.config import RunConfig, save_config
+from diffalign.config import RunConfig, converted, save_config
 from diffalign.data.prompts import read_prompts
 from diffalign.models import (
     Reference,
@@ -23,7 +23,6 @@ from diffalign.models import (
     trainable_state,
 )
 from diffalign.rewards import Reward
-from diffalign.trainers import registry
 from diffalign.trainers.checks.embeddings import embed_all
 from diffalign.trainers.checks.preflight import require
 from diffalign.trainers.method import Method
@@ -73,7 +72,7 @@ class BaseTrainer(Method):
         peft_config: Any = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        self.args = setup.with_names(registry.completed(args, self.Config), model, reward_funcs)
+        self.args = setup.with_names(converted(args, self.Config), model, reward_funcs)
         trackers.check_trackers(self.args.report_to)
         self.records = self.read(train_dataset)
         if not self.records:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-from diffalign.config import RunConfig, default_of, nearest, own_name, read_config
+from diffalign.config import RunConfig, converted, default_of, nearest, own_name, read_config
 from diffalign.config import make_config as make_config_of
 
 if TYPE_CHECKING:
@@ -85,33 +85,15 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     return make_config({k: v for k, v in values.items() if own_name(str(k), cls) not in named} | given)
 
 
-def completed(config: RunConfig | Mapping[str, Any] | None, cls: type[RunConfig] | None = None) -> RunConfig:
+def completed(config: RunConfig | Mapping[str, Any] | None) -> RunConfig:
     """The configuration in the class of its method: a plain `RunConfig` gets the method's defaults.
 
-    Args:
-        config: keys of a run; none = all defaults.
-        cls: the class that is needed; default that of the key `method`.
-
     Raises:
-        ValueError: as `make_config`, or a configuration of another method.
+        ValueError: as `make_config`.
     """
-    values = _given(config) if isinstance(config, RunConfig) else dict(config or {})
-    if cls is None:
-        cls = trainer_class(str(values.get("method") or DEFAULT)).Config
-    if isinstance(config, cls):
-        return config
-    if isinstance(config, RunConfig) and type(config) is not RunConfig:
-        raise ValueError(f"args is a {type(config).__name__}, and this trainer takes a {cls.__name__}")
-    own = methods().get(cls.method)
-    if own is None or own.Config is not cls:  # a trainer that is not part of this package
-        return make_config_of({**values, "method": cls.method}, cls)
-    return make_config({**values, "method": cls.method})
-
-
-def _given(config: RunConfig) -> dict[str, Any]:
-    """Keys that differ from their class's defaults: the method's class may have another default."""
-    defaults = {f.name: default_of(f) for f in fields(config)}
-    return {k: v for k, v in asdict(config).items() if v != defaults[k] or k == "method"}
+    if isinstance(config, RunConfig):
+        return converted(config, trainer_class(config.method).Config)
+    return make_config(config or {})
 
 
 def _owners(name: str, cls: type[RunConfig]) -> list[str]:
