@@ -86,6 +86,9 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "runs/red/lora/pytorch_lora_weights.safetensors").is_file()
+    log = [json.loads(line) for line in (tmp_path / "runs/red/metrics.jsonl").read_text().splitlines()]
+    rewards = [row["reward/red/mean"] for row in log if row["event"] == "step"]
+    assert sum(rewards[-10:]) > 1.3 * sum(rewards[:10]), "the example learns"
 
 
 def test_the_citation_file_is_of_this_version() -> None:

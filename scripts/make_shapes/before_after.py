@@ -1,4 +1,6 @@
-"""The picture of the README: ``python scripts/make_shapes/before_after.py runs/nft docs/images/before_after.png``.
+"""The picture of the README, from the run of its example.
+
+``python scripts/make_shapes/before_after.py runs/red docs/images/before_after.png --seed 100``
 
 Draws the first held-out prompts of each task with the base and with the LoRA of a run, same seeds, and frames in green
 the images that the detector accepts.
