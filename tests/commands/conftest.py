@@ -78,3 +78,9 @@ def full_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """Folder of a finished run of full fine-tuning on `tiny_model`."""
     words = ("--lora_r", "0", "--ema_decay", "0.5", "--learning_rate", "0.005")
     return train(tmp_path_factory.mktemp("runs") / "full", tiny_model, *words)
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch):
+    """A terminal of 120 columns, wherever the tests run."""
+    monkeypatch.setenv("COLUMNS", "120")

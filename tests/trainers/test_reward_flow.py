@@ -46,7 +46,7 @@ def test_scoring_overlaps_the_rollout(make):
     trainer = make(rewards=redness)
     begun, go_on = threading.Event(), threading.Event()
     rolled = []
-    original = trainer._rollout
+    original = trainer._roll_out
 
     def roll_out(*args):
         if rolled:
@@ -62,7 +62,7 @@ def test_scoring_overlaps_the_rollout(make):
             return super().__call__(images, prompts, metadata)
 
     trainer.rewards["redness"].__class__ = Slow
-    trainer._rollout = roll_out
+    trainer._roll_out = roll_out
     assert trainer.collect(0).rewards["redness"].isfinite().all()
 
 
@@ -74,13 +74,13 @@ def test_a_mistake_in_the_wiring_ends_the_roll_out_and_not_only_the_run(make):
         return metadata[0]["colour"]
 
     trainer = make(rewards=wrong, per_device_train_batch_size=1)
-    original = trainer._rollout
+    original = trainer._roll_out
 
     def roll_out(*args):
         rolled.append(raised.wait(20) if rolled else None)
         return original(*args)
 
-    trainer._rollout = roll_out
+    trainer._roll_out = roll_out
     with pytest.raises(KeyError, match="colour"):
         trainer.collect(0)
     assert len(rolled) < 8
