@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import sys
 import time
@@ -44,12 +45,12 @@ def transplant(old: Any, new: Any, same: dict[int, Any]) -> None:
         transplant(old.__func__, new.__func__, same)
 
 
-def forget(module: str) -> None:
-    """Takes the module's recipes out of the registry, so that it may register them again."""
+def forget(source: str) -> None:
+    """Takes the recipes that a source registers out of the registry, so that it may register them again."""
     registry = sys.modules.get("diffalign.losses.recipes.registry")
     known = registry._recipes if registry else {}
-    for name in [name for name, recipe in known.items() if recipe.function.__module__ == module]:
-        del known[name]
+    for name in re.findall(r"""\brecipe\(\s*["']([^"']+)""", source):
+        known.pop(name, None)
 
 
 def kept(name: str, old: Any, module: ModuleType) -> bool:
@@ -62,7 +63,7 @@ def kept(name: str, old: Any, module: ModuleType) -> bool:
 
 def execute(module: ModuleType, source: str) -> None:
     """Re-executes a module from a changed source; its functions and classes keep their identity, and it its state."""
-    forget(module.__name__)
+    forget(source)
     before = dict(vars(module))
     exec(compile(source, str(module.__file__), "exec"), vars(module))  # noqa: S102
     pairs = [(name, old, vars(module)[name]) for name, old in before.items() if kept(name, old, module)]

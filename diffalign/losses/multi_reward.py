@@ -72,7 +72,7 @@ def sum_of_advantages(
 def batch_whiten(adv: Tensor, *, mask: Tensor | None = None, unbiased: bool = True, eps: float = 1e-4) -> Tensor:
     """Return ``(A - mean(A)) / (std(A) + eps)`` over all valid entries of ``A (B, G)``, detached; 0 where masked."""
     valid = usable(adv, mask)
-    flat, kept = keep(adv.detach(), valid).reshape(1, -1), valid.reshape(1, -1)
+    flat, kept = keep(adv, valid).reshape(1, -1), valid.reshape(1, -1)
     return group_advantage(flat, scale=partial(batch_std, unbiased=unbiased), mask=kept, eps=eps).view_as(adv)
 
 

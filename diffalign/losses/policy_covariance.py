@@ -23,7 +23,7 @@ from diffalign.losses.policy_objectives import bounded_ratio, objective_inputs, 
 
 def _checked(log_ratio: Tensor, logp: Tensor, mask: Tensor | None) -> Tensor:
     check_same_shape(log_ratio=log_ratio, logp=logp)
-    return keep(logp.detach(), mask)
+    return keep(logp, mask)
 
 
 def _covariance(adv: Tensor, logp: Tensor, mask: Tensor | None) -> Tensor:
@@ -74,8 +74,8 @@ def clip_cov(
     x, adv = objective_inputs(log_ratio, adv, mask)
     now = _checked(log_ratio, logp, mask)
     loss = clip(x, adv, eps_low=eps_low, eps_high=eps_high, mask=mask)
-    cov = torch.where(loss.detach() > -adv * bounded_ratio(x.detach()), -torch.inf, _covariance(adv, now, mask))
-    found = ((cov > low) & (cov < high)).flatten().nonzero()[:, 0]
+    clipped, cov = loss > -adv * bounded_ratio(x), _covariance(adv, now, mask)
+    found = (~clipped & (cov > low) & (cov < high)).flatten().nonzero()[:, 0]
     valid = x.numel() if mask is None else int(mask.sum())
     order = torch.randperm(len(found), generator=generator, device=generator.device).to(found.device)
     dropped = torch.zeros(x.numel(), dtype=torch.bool, device=x.device)

@@ -28,10 +28,10 @@ def _truncated(x: Tensor, adv: Tensor, inside: Tensor, bound: float) -> Tensor:
 
 
 def _log_probs(log_ratio: Tensor, logp: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Log-probs now and at rollout, both detached."""
+    """Log-probs now and at rollout; only comparisons use them, so that they have no gradient."""
     check_same_shape(log_ratio=log_ratio, logp=logp)
-    now = keep(logp.detach(), mask)
-    return now, now - x.detach()
+    now = keep(logp, mask)
+    return now, now - x
 
 
 @policy_objective

@@ -76,7 +76,7 @@ def within_ratio(log_ratio: Tensor, *, lower: float, upper: float, mask: Tensor 
     check_positive(lower=lower)
     if not lower <= upper:
         raise ValueError(f"lower must not exceed upper, got {lower} and {upper}")
-    ratio = bounded_ratio(-keep(log_ratio.detach(), mask))
+    ratio = bounded_ratio(-keep(log_ratio, mask))
     inside = (ratio >= lower) & (ratio <= upper)
     return inside if mask is None else inside & mask.bool()
 
@@ -97,8 +97,8 @@ def off_policy_sequence_mask(log_ratio: Tensor, adv: Tensor, *, threshold: float
         ValueError: the threshold is not positive, or a shape does not fit.
     """
     check_positive(threshold=threshold)
-    kl = row_mean(-log_ratio.detach().nan_to_num(nan=0.0), mask)[:, None]
-    kept = (expand_rows(adv.detach(), log_ratio) >= 0) | (kl <= threshold)
+    kl = row_mean(-log_ratio.nan_to_num(nan=0.0), mask)[:, None]
+    kept = (expand_rows(adv, log_ratio) >= 0) | (kl <= threshold)
     return kept if mask is None else kept & mask.bool()
 
 
@@ -118,7 +118,7 @@ def top_entropy_mask(entropy: Tensor, *, share: float = 0.2, mask: Tensor | None
     check_probability(share=share)
     valid = torch.ones_like(entropy, dtype=torch.bool) if mask is None else mask.bool()
     check_same_shape(entropy=entropy, mask=valid)
-    values = keep(entropy.detach(), valid)
+    values = keep(entropy, valid)
     if not valid.any():
         return valid
     return valid & (values >= values[valid].quantile(1 - share))

@@ -30,7 +30,7 @@ def returns_to_go(rewards: Tensor, *, mask: Tensor | None = None, gamma: float =
     """
     check_floating(rewards=rewards)
     r, valid = keep(rewards.detach(), mask), torch.ones_like(rewards, dtype=torch.bool) if mask is None else mask.bool()
-    total, out = torch.zeros_like(r[:, 0]), []
+    total, out = r.new_zeros(len(r)), []
     for t in reversed(range(r.shape[1])):
         total = torch.where(valid[:, t], r[:, t] + gamma * total, total)
         out.append(total)

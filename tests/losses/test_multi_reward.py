@@ -127,6 +127,11 @@ def test_gdpo_leaves_out_what_no_reward_could_score() -> None:
     assert kept.mean().item() == pytest.approx(0, abs=1e-9) and kept.std().item() == pytest.approx(1, abs=1e-3)
 
 
+def test_whitening_has_no_gradient_and_trls_eps() -> None:
+    assert not batch_whiten(two()[0].requires_grad_()).requires_grad
+    assert batch_whiten.__kwdefaults__ == {"mask": None, "unbiased": True, "eps": 1e-4}
+
+
 def test_whitening_is_over_the_batch_not_the_group() -> None:
     adv = batch_whiten(torch.tensor([[0.0, 1.0], [10.0, 13.0]]), eps=0.0)
     assert adv.sum().item() == pytest.approx(0, abs=1e-6) and adv[0].sum() < -1

@@ -85,3 +85,8 @@ def test_defaults() -> None:
         "share": 2e-4, "low": 1.0, "high": 5.0, "eps_low": 0.2, "eps_high": None, "mask": None,
     }  # fmt: skip
     assert P.kl_cov.__kwdefaults__ == {"share": 2e-4, "kl_coef": 1.0, "mask": None}
+
+
+def test_clip_cov_without_a_mask_counts_all_tokens() -> None:
+    loss = P.clip_cov(X, ADV, logp=LOGP, generator=torch.Generator(), share=0.5, low=-99.0, high=99.0)
+    assert (loss == 0).sum() == 4

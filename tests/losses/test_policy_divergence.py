@@ -75,3 +75,11 @@ def test_masks_and_bad_settings(loss) -> None:
             loss(torch.zeros(2), torch.zeros(2), logp=torch.zeros(2), **bad)
     with pytest.raises(ValueError, match="logp"):
         loss(torch.zeros(2), torch.zeros(2), logp=torch.zeros(3))
+
+
+def test_certain_tokens_are_finite_and_defaults_are_verls() -> None:
+    assert P.dppo_kl.__kwdefaults__ == P.dppo_tv.__kwdefaults__ == {
+        "eps_low": 0.2, "eps_high": None, "bound": 20.0, "mask": None,
+    }  # fmt: skip
+    assert not kept(P.dppo_kl, 0.5, 1.0, 1) and not kept(P.dppo_kl, 1.0, 0.5, -1)
+    assert kept(P.dppo_kl, 1.0, 0.5, -1, eps_low=9.0) and kept(P.dppo_kl, 0.5, 1.0, 1, eps_high=9.0)

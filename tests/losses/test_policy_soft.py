@@ -150,3 +150,10 @@ def test_defaults() -> None:
     assert policy_soft.vespo.__kwdefaults__ == {
         "k_pos": 2.0, "lam_pos": 3.0, "k_neg": 3.0, "lam_neg": 2.0, "mask": None,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_vespo_is_linear_in_advantages_of_one_sign(sign: float) -> None:
+    x = torch.tensor([[0.3, -0.2]], dtype=F64)
+    half, whole = (policy_soft.vespo(x, torch.tensor([sign * size], dtype=F64)) for size in (0.5, 1.0))
+    assert torch.allclose(2 * half, whole)

@@ -135,6 +135,7 @@ def test_straight_through_has_one_value_and_the_gradient_of_k2() -> None:
     r = torch.tensor([0.4, -1.3], dtype=torch.float64, requires_grad=True)
     out = R.straight_through(7 * r.detach(), r)
     assert torch.equal(out, 7 * r) and torch.equal(torch.autograd.grad(out.sum(), r)[0], r)
-    assert R.k_abs(torch.tensor([-2.0, 3.0])).tolist() == [2.0, 3.0]
+    live = torch.autograd.grad(R.straight_through(R.k3(r), r).sum(), r)[0]
+    assert torch.allclose(live, r) and R.k_abs(torch.tensor([-2.0, 3.0])).tolist() == [2.0, 3.0]
     with pytest.raises(ValueError, match="value"):
         R.straight_through(r[:1], r)

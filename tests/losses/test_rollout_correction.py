@@ -76,3 +76,12 @@ def test_top_entropy_tokens() -> None:
     assert not R.top_entropy_mask(entropy, mask=torch.zeros(2, 4)).any()
     with pytest.raises(ValueError, match="share"):
         R.top_entropy_mask(entropy, share=1.5)
+
+
+def test_small_means_are_scaled_up_too() -> None:
+    assert R.unit_mean(torch.tensor([[0.25, 0.75]])).tolist() == [[0.5, 1.5]]
+
+
+def test_an_advantage_between_0_and_1_counts_as_positive() -> None:
+    x = torch.full((1, 2), -9.0)
+    assert R.off_policy_sequence_mask(x, torch.tensor([0.5]), threshold=0.1).all()

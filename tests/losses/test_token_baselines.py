@@ -71,3 +71,25 @@ def test_valid_tokens_move_to_the_front_and_back() -> None:
     front, order = B.compressed(x, torch.tensor([[0, 1, 0, 1]]))
     assert front.tolist() == [[6.0, 8.0, 5.0, 7.0]]
     assert torch.equal(torch.zeros_like(x).scatter(-1, order, front), x)
+
+
+def test_the_baseline_weights_returns_by_the_energy_so_far() -> None:
+    """p = .5, .25 and sums of squares .5, .75: energies .5, 1.75, of the other member .25, .75 (p = .75, .5)."""
+    logp = torch.tensor([[[0.5, 0.25], [0.75, 0.5]]], dtype=F64).log()
+    square = torch.tensor([[[0.5, 0.75], [0.75, 0.5]]], dtype=F64)
+    r = torch.tensor([[[0.0, 4.0], [0.0, 1.0]]], dtype=F64)
+    adv = B.optimal_token_baseline(r, logp, square, mask=torch.ones(1, 2, 2), eps=0.25)
+    first, second = (0.5 * 4 + 0.25) / (0.75 + 0.25), (1.75 * 4 + 0.75) / (2.5 + 0.25)
+    assert adv[0].flatten().tolist() == pytest.approx([4 - first, 4 - second, 1 - first, 1 - second])
+    nothing = B.optimal_token_baseline(r, logp, 2 * logp.exp() - 1, mask=torch.ones(1, 2, 2), eps=1.0)
+    assert nothing[0].flatten().tolist() == pytest.approx([4, 4, 1, 1])
+
+
+def test_returns_and_whitening_have_no_gradient_and_verls_eps() -> None:
+    live = randn(2, 4).requires_grad_()
+    assert not B.returns_to_go(live).requires_grad and B.whiten.__kwdefaults__ == {"mask": None, "eps": 1e-8}
+
+
+def test_tokens_move_along_the_last_axis() -> None:
+    front, order = B.compressed(torch.tensor([[[5.0, 6.0], [7.0, 8.0]]]), torch.tensor([[[0, 1], [0, 1]]]))
+    assert front.tolist() == [[[6.0, 5.0], [8.0, 7.0]]] and order.tolist() == [[[1, 0], [1, 0]]]

@@ -25,6 +25,7 @@ def tensor(*values: float) -> Tensor:
         (unpaired.logistic, 0.4740769841801067, 0.9740769841801067),
         (unpaired.kto, 0.3775406687981454, 0.6224593312018546),
         (unpaired.linear, -0.5, 0.5),
+        (unpaired.risk_seeking, -0.9740769841801067, -0.4740769841801067),
     ],
 )
 def test_golden_values_half_above_the_shift(loss, liked: float, disliked: float) -> None:

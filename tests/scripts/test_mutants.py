@@ -291,3 +291,11 @@ def test_enough_is_enough(root: Path, whole: Outcome) -> None:
     assert chosen.status == 0 and list(chosen.results) == ["state.py"]
     assert "noticed: 100.00 % of 7 changes" in chosen.out
     assert "stale" not in chosen.out, "files that were not chosen are not judged"
+
+
+def test_recipes_of_the_changed_source_may_register_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffalign.losses.recipes import registry
+
+    monkeypatch.setattr(registry, "_recipes", dict(registry._recipes))
+    load("mutant_runs").forget("@recipe('dpo', 'pair')\ndef f(): ...\nrecipe(\n    \"gspo\", 'policy')(gspo)")
+    assert {"dpo", "gspo"}.isdisjoint(registry._recipes) and "simpo" in registry._recipes

@@ -220,5 +220,5 @@ def dspo_sdxl(
     check_same_shape(value_w=value_w, value_ref_w=value_ref_w)
     moved = as_float(value_w) - as_float(value_ref_w.detach())
     weight = _dspo_weight(r_w, r_l, beta, moved)
-    large = (moved.detach() ** 2).mean() >= threshold
+    large = (moved**2).mean() >= threshold
     return latent_mean(torch.where(large, (weight * moved) ** 2, (weight**2).expand_as(moved)))

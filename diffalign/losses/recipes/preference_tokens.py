@@ -7,8 +7,6 @@ A diffusion model has no log-prob of this kind: minus the denoising error makes 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -76,8 +74,7 @@ def cpo_ipo(
 def log_odds(logp: Tensor) -> Tensor:
     """Return ``log(p / (1 - p))`` of log-probs at most 0, stable at both ends; clamped to ``p <= 1 - 1e-6``."""
     x = logp.clamp(max=-1e-6)
-    near_one = (-x.clamp(min=-math.log(2)).expm1()).log()
-    return x - torch.where(x > -math.log(2), near_one, (-x.exp()).log1p())
+    return x - (-x.expm1()).log()
 
 
 @recipe("orpo", "pair", beta=0.1)

@@ -48,7 +48,7 @@ def reinforce_plus_plus_baseline(rewards: Tensor, mask: Tensor) -> Tensor:
     ``rewards (B, G)``, ``mask (B G, T)``.
     """
     centred = group_advantage(rewards, scale=no_scale).flatten()
-    check_same_shape(samples=centred, mask=mask[:, 0])
+    check_same_shape(samples=centred, mask=mask.any(1))
     return whiten(centred[:, None].expand(mask.shape), mask=mask)
 
 

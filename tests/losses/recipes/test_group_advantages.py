@@ -71,6 +71,7 @@ def test_samples_without_a_reward_leave_the_group(name: str) -> None:
 def test_pass_at_k_needs_two_samples_and_gives_nothing_for_a_tie() -> None:
     assert (recipes.get("grpo-passk")(f64([2.0, 2.0, 1.0])) == 0).all()
     assert (recipes.get("grpo-passk")(f64([2.0, NAN])) == 0).all()
+    assert not recipes.get("grpo-passk")(f64([2.0, 1.0]).requires_grad_()).requires_grad
     with pytest.raises(ValueError, match="two best"):
         recipes.get("grpo-passk")(f64([1.0]))
 

@@ -111,6 +111,16 @@ def test_bad_settings_are_refused(said: str, change: dict) -> None:
         margin_adaptive_weight(t(0.0), **{"tau": 2.0, **change})
 
 
+def test_madpo_by_hand() -> None:
+    """h = 2, tau = log 999: c = .5 + 1.5 / (1 + 2 exp(2 - tau)), times DPO at beta .1."""
+    c = 0.5 + 1.5 / (1 + 2 * math.exp(2) / 999)
+    weight = (1 + math.exp(-2)) / (1 + math.exp(-2 * c))
+    found = recipes.get("madpo")(t(3.0), t(1.0), t(2.0)).item()
+    assert found == pytest.approx(weight * math.log1p(math.exp(-0.2)), abs=1e-9)
+    expected = {"beta": 0.1, "tau": math.log(999), "c_min": 0.5, "c_max": 2.0, "lam": 1.0}
+    assert dict(recipes.get("madpo").defaults) == expected
+
+
 def test_madpo_damps_large_margins_at_its_tau_and_the_weight_does_not_learn() -> None:
     h = t(5.0, -5.0).requires_grad_()
     losses = recipes.get("madpo")(t(1.0, 1.0), t(0.0, 0.0), h)

@@ -222,6 +222,9 @@ def test_released_values(name: str) -> None:
         errors = KTO_ERRORS.clone().requires_grad_()
         loss = recipes.get(name)(errors / 2, KTO_LABELS, beta=2000.0, weight_d=1.5, weight_u=0.8)
         (grad,) = torch.autograd.grad(loss.sum(), errors)
+        plain = recipes.get(name)(errors / 2, KTO_LABELS)
+        assert dict(recipes.get(name).defaults) == {"beta": 2000.0}
+        assert torch.allclose(plain * torch.where(KTO_LABELS, 1.5, 0.8), loss)
     assert loss.tolist() == pytest.approx(losses, abs=1e-7)
     assert grad.flatten().tolist() == pytest.approx(gradient, rel=1e-6, abs=1e-7)
 
@@ -242,3 +245,19 @@ def test_dspo_at_the_reference_is_fine_tuning_on_the_preferred_image() -> None:
     assert dict(recipes.get("dspo-sdxl").defaults) == {"beta": 1e-3, "threshold": 0.1}
     with pytest.raises(ValueError, match="value_ref_w"):
         recipes.get("dspo")(zero, zero, value, value[:1], NOISE)
+
+
+@pytest.mark.parametrize("name", ["dspo", "dspo-sdxl"])
+def test_dspos_reference_and_noise_have_no_gradient(name: str) -> None:
+    zero = torch.zeros(2, dtype=torch.float64)
+    value, ref, noise = ((NOISE + move).requires_grad_() for move in (MOVED_W, 3.0, 0.0))
+    more = (noise,) if name == "dspo" else ()
+    loss = recipes.get(name)(zero, zero, value, ref, *more)
+    grads = torch.autograd.grad(loss.sum(), (value, ref, noise), allow_unused=True)
+    assert grads[0].abs().sum() > 0 and grads[1] is grads[2] is None
+
+
+def test_dspos_threshold_is_compared_with_the_mean() -> None:
+    zero, value = torch.zeros(2, dtype=torch.float64), torch.full((2, 4), 0.2, dtype=torch.float64)
+    small = recipes.get("dspo-sdxl")(zero, zero, value, torch.zeros_like(value), threshold=0.05)
+    assert small.tolist() == pytest.approx([0.25, 0.25])  # mean .04, sum .32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -82,6 +83,12 @@ def test_released_values(name: str) -> None:
 def test_discopop_at_another_temperature() -> None:
     losses = recipes.get("discopop")(R_W, R_L, beta=0.3, tau=0.5)
     assert losses.tolist() == pytest.approx([0.56599371, 1.02993381, 0.81101585], abs=1e-8)
+
+
+def test_discopops_exponent_is_bounded_by_80() -> None:
+    z, zero = torch.tensor([-79.0, -80.5, -200.0], dtype=F64), torch.zeros(3, dtype=F64)
+    losses = recipes.get("discopop")(z, zero, beta=1.0, tau=1e9)
+    assert (2 * losses).log().tolist() == pytest.approx([79.0, 80.5, 80.0 + math.log(2)])
 
 
 def test_published_settings() -> None:

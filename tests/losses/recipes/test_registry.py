@@ -48,24 +48,6 @@ def test_an_id_must_stand_in_the_ledger_and_be_free() -> None:
         recipes.recipe("ddpo-x", "pair", aliases=("sim-po",))
 
 
-@pytest.mark.parametrize(
-    ("kind", "function"),
-    [
-        ("policy", lambda log_ratio, advantage, *, mask=None: None),
-        ("policy", lambda log_ratio, adv, own, *, mask=None: None),
-        ("policy", lambda log_ratio, adv, *, eps=0.2: None),
-        ("pair", lambda r_w, logp_l: None),
-        ("pair", lambda r_l, r_w: None),
-        ("unpaired", lambda log_ratio, liked: None),
-        ("advantage", lambda log_ratio: None),
-        ("sft", lambda log_prob: None),
-    ],
-)
-def test_a_signature_must_fit_its_kind(kind: str, function) -> None:
-    with pytest.raises(ValueError, match=f"registered as {kind}, called with"):
-        recipes.kinds.check_kind(function, kind)
-
-
 def test_an_unknown_kind_and_a_setting_without_argument_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     free = next(id for id, row in systems().items() if row.status == "planned")
     with pytest.raises(ValueError, match="unknown kind 'pairs'"):
@@ -106,3 +88,29 @@ def test_inputs_settings_and_what_must_be_given() -> None:
     simpo, robust = recipes.get("simpo"), recipes.get("rdpo-robust")
     assert simpo.inputs == ["logp_w", "logp_l"] and simpo.required == [] and dict(simpo.defaults)["beta"] == 2.0
     assert robust.inputs == ["r_w", "r_l"] and robust.required == ["flip"]
+
+
+def test_the_formula_is_that_of_its_paragraph_or_of_the_first_line() -> None:
+    def paragraph() -> None:
+        """One line.
+
+        Formula: a +
+        b
+
+        Not this.
+        """
+
+    def first() -> None:
+        """Return ``c``."""
+
+    def neither() -> None:
+        """Nothing here."""
+
+    made = [recipes.Recipe("x", function, {}, "sft").formula for function in (paragraph, first, neither)]
+    assert made == ["a + b", "c", ""]
+
+
+def test_three_near_names_are_given() -> None:
+    with pytest.raises(ValueError, match="did you mean") as caught:
+        recipes.get("grpo-advantag")
+    assert str(caught.value).count("`") == 6

@@ -144,6 +144,8 @@ def test_released_values(name: str, expected: list[float]) -> None:
     loss = recipes.get(name)(r, desirable, *kl, beta=0.3, weight_d=1.5, weight_u=0.8)
     assert loss.tolist() == pytest.approx(expected, abs=1e-8) and not loss.requires_grad
     assert dict(recipes.get(name).defaults) == {"beta": 0.1}
+    plain = recipes.get(name)(r, desirable, *kl, beta=0.3)
+    assert (plain * torch.where(desirable, 1.5, 0.8)).tolist() == pytest.approx(expected, abs=1e-7)
     with pytest.raises(ValueError, match="beta"):
         recipes.get(name)(r, desirable, *kl, beta=0.0)
 
