@@ -71,10 +71,10 @@ def _entry(entry: dict[str, Any]) -> list[str]:
         "paper": paper,
         "form": seen,
         "file": f"{entry['file']}:{entry['line']}",
-        "use": f"from diffalign.losses import recipes; {entry['usage']}",
+        "use": entry["usage"],
     }
     lines = [entry["name"]]
     for key, value in properties.items():
-        wrapped = textwrap.wrap(value, max(_columns() - 13, 20), break_long_words=False) or ["-"]
-        lines += [f"  {key if i == 0 else '':<11}{line}" for i, line in enumerate(wrapped)]
+        start, rest = f"  {key:<11}", " " * 13
+        lines += textwrap.wrap(value, _columns(), initial_indent=start, subsequent_indent=rest, break_long_words=False)
     return [*lines, "", *(f"  {line}".rstrip() for line in entry["text"].splitlines())]

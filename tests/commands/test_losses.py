@@ -18,6 +18,25 @@ def test_the_table_has_every_loss_and_fits_the_terminal(diffalign, monkeypatch, 
     assert set(recipes.names()) <= set(first) and {f"{kind}:" for kind in recipes.KINDS} <= set(first)
 
 
+def test_losses_are_listed_under_their_kind(diffalign):
+    kind, found = "", {}
+    for line in diffalign("losses").out.splitlines():
+        name = line.split()[0] if line else ""
+        if name.rstrip(":") in recipes.KINDS and name.endswith(":"):
+            kind = name[:-1]
+        elif name in recipes.names():
+            found[name] = kind
+    assert found == {name: recipes.get(name).kind for name in recipes.names()}
+
+
+@pytest.mark.parametrize("width", [100, 80])
+def test_an_entry_fits_the_terminal(diffalign, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    head = diffalign("losses", "wpo").out.split("\n\n")[0].splitlines()
+    assert width - 12 < max(map(len, head)) <= width
+    assert all(line[12] == " " and line[13] != " " for line in head[1:])
+
+
 def test_one_kind_alone(diffalign):
     out = diffalign("losses", "--kind", "unpaired").out
     assert "\nkto " in out and "w (1 - sigmoid(" in out and "2402.01306" in out and "\nsimpo " not in out
@@ -36,7 +55,8 @@ def test_one_loss_in_full_under_any_spelling(diffalign, name):
     assert lines["form"].startswith("checked: huggingface/trl") and lines["kind"].startswith("policy, called with")
     file, line = lines["file"].split(":")
     assert file == "diffalign/losses/recipes/ppo.py" and line.isdigit()
-    assert 'recipes.get("dr-grpo")(log_ratio, adv); loss = masked_const(loss, mask, norm=norm)' in " ".join(out.split())
+    used = 'recipes.get("dr-grpo")(log_ratio, adv, mask=mask); loss = masked_const(loss, mask, norm=norm)'
+    assert used in " ".join(out.split())
 
 
 def test_an_alias_shows_whose_it_is(diffalign):
@@ -50,9 +70,12 @@ def test_a_typo_names_the_nearest_and_shows_nothing(diffalign):
 
 
 def test_json(diffalign):
-    one = json.loads(diffalign("losses", "cispo", "--json").out)
+    outcome = diffalign("losses", "cispo", "--json")
+    one = json.loads(outcome.out)
+    assert outcome.status == 0 and '\n  "name"' in outcome.out
     assert one["name"] == "cispo" and one["kind"] == "policy" and one["inputs"] == ["log_ratio", "adv"]
     everything = json.loads(diffalign("losses", "--json").out)
     assert [entry["name"] for entry in everything] == recipes.names()
+    assert "\n  {" in diffalign("losses", "--json").out
     few = json.loads(diffalign("losses", "--kind", "mask", "--json").out)
     assert {entry["kind"] for entry in few} == {"mask"}

@@ -46,13 +46,14 @@ def place(recipe: Recipe) -> tuple[str, int]:
 def usage(recipe: Recipe) -> str:
     """Return a Python call with the required inputs, and the reduction to a scalar if it is not a mean."""
     given = [*recipe.inputs, *(f"{name}={name}" for name in recipe.required)]
+    masked = recipe.reduce is not None and "mask" in inspect.signature(recipe.function).parameters
     result = "loss" if KINDS[recipe.kind].loss else recipe.kind
-    call = f'{result} = recipes.get("{recipe.id}")({", ".join(given)})'
+    call = f'{result} = recipes.get("{recipe.id}")({", ".join([*given, *["mask=mask"] * masked])})'
     if recipe.reduce is None:
-        return call
-    parameters = inspect.signature(recipe.reduce).parameters.values()
+        return f"from diffalign.losses import recipes; {call}"
+    name, parameters = recipe.reduce.__name__, inspect.signature(recipe.reduce).parameters.values()
     rest = "".join(f", {p.name}={p.name}" for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
-    return f"{call}; loss = {recipe.reduce.__name__}(loss, mask{rest})"
+    return f"from diffalign.losses import {name}, recipes; {call}; loss = {name}(loss, mask{rest})"
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:

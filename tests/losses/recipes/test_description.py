@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from diffalign.losses import recipes
 from diffalign.losses.recipes import description as D
@@ -39,11 +40,19 @@ def test_the_signature_has_published_settings_and_what_must_be_given() -> None:
 
 def test_the_use_names_what_must_be_given_and_the_reduction() -> None:
     assert D.usage(recipes.get("clip-cov")) == (
-        'loss = recipes.get("clip-cov")(log_ratio, adv, logp=logp, generator=generator); loss = masked_mean(loss, mask)'
+        "from diffalign.losses import masked_mean, recipes; "
+        'loss = recipes.get("clip-cov")(log_ratio, adv, logp=logp, generator=generator, mask=mask); '
+        "loss = masked_mean(loss, mask)"
     )
     assert D.usage(recipes.get("dr-grpo")).endswith("; loss = masked_const(loss, mask, norm=norm)")
-    assert D.usage(recipes.get("remax")) == 'advantage = recipes.get("remax")(rewards, greedy)'
-    assert D.usage(recipes.get("dpo")) == 'loss = recipes.get("dpo")(r_w, r_l)'
+    assert D.usage(recipes.get("remax")).endswith('; advantage = recipes.get("remax")(rewards, greedy)')
+    assert D.usage(recipes.get("dpo")) == 'from diffalign.losses import recipes; loss = recipes.get("dpo")(r_w, r_l)'
+
+
+def test_the_use_runs() -> None:
+    scope = {"log_ratio": torch.zeros(2, 3), "adv": torch.ones(2), "mask": torch.ones(2, 3)}
+    exec(D.usage(recipes.get("gspo")), scope)  # noqa: S102
+    assert scope["loss"] == -1
 
 
 def test_the_place_of_a_function_behind_a_decorator() -> None:
