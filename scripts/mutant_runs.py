@@ -47,8 +47,7 @@ def transplant(old: Any, new: Any, same: dict[int, Any]) -> None:
 
 def forget(source: str) -> None:
     """Takes the recipes that a source registers out of the registry, so that it may register them again."""
-    registry = sys.modules.get("diffalign.losses.recipes.registry")
-    known = registry._recipes if registry else {}
+    known = getattr(sys.modules.get("diffalign.losses.recipes.registry"), "_recipes", {})
     for name in re.findall(r"""\brecipe\(\s*["']([^"']+)""", source):
         known.pop(name, None)
 
