@@ -101,7 +101,7 @@ def test_the_ledger_is_true() -> None:
 
 
 def test_the_ledger_is_whole() -> None:
-    assert len(systems()) == 412
+    assert len(systems()) == 413
     assert {"ddpo", "flow-grpo", "dancegrpo", "flow-cps", "bench-geneval", "diffusion-dpo", "dpo"} <= systems().keys()
 
 

@@ -19,11 +19,12 @@ from diffalign.losses.recipes.registry import recipe
 @recipe("ddpo", "policy", aliases=("ddpo-is",), eps=1e-4, adv_clip=5.0)
 @recipe("flow-grpo", "policy", eps=1e-4, adv_clip=5.0)
 @recipe("dancegrpo", "policy", eps=1e-4, adv_clip=5.0)
+@recipe("mixgrpo", "policy", eps=1e-4, adv_clip=5.0)
 @recipe("flow-cps", "policy", eps=1e-4, adv_clip=5.0)
 @recipe("grpo-guard", "policy", eps=2e-6, adv_clip=5.0)
 def step_clip(log_ratio: Tensor, adv: Tensor, *, eps: float, adv_clip: float, mask: Tensor | None = None) -> Tensor:
     """PPO's clip on each denoising step: DDPO (arXiv:2305.13301), Flow-GRPO (2505.05470), DanceGRPO (2505.07818),
-    Flow-CPS (2509.05952), GRPO-Guard (2510.22319).
+    MixGRPO (2507.21802), Flow-CPS (2509.05952), GRPO-Guard (2510.22319).
 
     Formula: max(-A rho, -A clip(rho, 1 - eps, 1 + eps)), A clipped to +-adv_clip, rho = exp(log_ratio)
 

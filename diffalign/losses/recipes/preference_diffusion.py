@@ -21,6 +21,7 @@ from diffalign.losses.unpaired import logistic as logistic_unpaired
 
 
 @recipe("diffusion-dpo", "pair", beta=5000.0)
+@recipe("flow-dpo", "pair", beta=100.0)
 @recipe("d2dpo", "pair", beta=1.0)
 def diffusion_dpo(r_w: Tensor, r_l: Tensor, *, beta: float) -> Tensor:
     """Diffusion-DPO (arXiv:2311.12908); noise and time step are shared by the pair.
@@ -28,8 +29,9 @@ def diffusion_dpo(r_w: Tensor, r_l: Tensor, *, beta: float) -> Tensor:
     Formula: -log sigmoid(beta (r_w - r_l)), r = -(|eps_theta - eps|**2 - |eps_ref - eps|**2) / 2, mean over latent
     elements
 
-    beta 5000 on noise errors (2000 is usual for SD 1.5), 100 to 500 on velocities. D2-DPO (arXiv:2503.08295) is the
-    same on masked tokens, ``delta = w(t) sum_masked(log p - log p_ref)`` with ``w = 1 / (1 - t)``; its beta is unsure.
+    beta 5000 on noise errors (2000 is usual for SD 1.5), 100 to 500 on velocities (Flow-DPO, arXiv:2501.13918). D2-DPO
+    (arXiv:2503.08295) is the same on masked tokens, ``delta = w(t) sum_masked(log p - log p_ref)`` with ``w = 1 / (1 -
+    t)``; its beta is unsure.
     """
     return dpo(r_w, r_l, beta=beta)
 
@@ -76,12 +78,13 @@ def smpo(r_w: Tensor, r_l: Tensor, p: Tensor, *, beta: float, gamma: float) -> T
 
 
 @recipe("d3po", "pair", beta=0.1, eps=0.1)
+@recipe("spo-diffusion", "pair", aliases=("step-dpo", "step-aware-po"), beta=10.0, eps=0.1)
 def d3po(r_w: Tensor, r_l: Tensor, *, beta: float | Tensor, eps: float) -> Tensor:
     """D3PO (arXiv:2311.13231): DPO on each denoising step, with clipped log-ratios.
 
     Formula: -log sigmoid(beta (clip(r_w) - clip(r_l))), clip to [log(1 - eps), log(1 + eps)]
 
-    Step-wise DPO (arXiv:2406.04314) is the same on two samples of one latent, with beta 10.
+    Step-aware preference optimisation (SPO, arXiv:2406.04314) is the same on two samples of one latent, with beta 10.
 
     Args:
         r_w: ``(B, T)`` or ``(B,)``, mean over latent elements of the Gaussian step's log-ratio.

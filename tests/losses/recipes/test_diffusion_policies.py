@@ -21,9 +21,9 @@ def velocities() -> dict[str, torch.Tensor]:
 
 
 def test_published_settings() -> None:
-    names = ("ddpo", "flow-grpo", "dancegrpo", "flow-cps", "grpo-guard", "diffusion-nft", "awm")
+    names = ("ddpo", "flow-grpo", "dancegrpo", "mixgrpo", "flow-cps", "grpo-guard", "diffusion-nft", "awm")
     found = {name: dict(recipes.get(name).defaults) for name in names}
-    assert [found[name] for name in names[:4]] == [{"eps": 1e-4, "adv_clip": 5.0}] * 4
+    assert [found[name] for name in names[:5]] == [{"eps": 1e-4, "adv_clip": 5.0}] * 5
     assert found["grpo-guard"] == {"eps": 2e-6, "adv_clip": 5.0}
     assert found["diffusion-nft"] == {"beta": 1.0, "adv_clip": 5.0}
     assert found["awm"] == {

@@ -24,6 +24,8 @@ BY_HAND = {
     "dso": ([t(0.3), t(0.45)], -0.15),
     "smpo": ([DW, DK, t(0.6)], 0.4665731),  # sp(-2000 * 10 * .2 * 1.3e-4)
     "d3po": ([t(0.3), t(-0.05)], 0.6859081),  # sp(-.1 (log 1.1 + .05))
+    "spo-diffusion": ([t(0.3), t(-0.05)], 0.2101344),  # sp(-10 (log 1.1 + .05))
+    "flow-dpo": ([t(3e-3), t(1e-3)], 0.5981389),  # sp(-100 2e-3)
     "diffusion-dro": ([t(3e-4), t(5e-4)], 1.4e-3),  # 1e-3 + 2 * 2e-4
     "diffusion-kto": ([t(4e-4), torch.tensor([True])], 0.5),  # a batch of one is its own neutral point
     "mapo": ([t(0.2), t(0.2005)], 0.2634556),  # .2 + .1 sp(-1000 (f(.2) - f(.2005)))
@@ -43,6 +45,8 @@ def test_published_settings() -> None:
         "dso": {},
         "smpo": {"beta": 2000.0, "gamma": 10.0},
         "d3po": {"beta": 0.1, "eps": 0.1},
+        "spo-diffusion": {"beta": 10.0, "eps": 0.1},
+        "flow-dpo": {"beta": 100.0},
         "diffusion-dro": {"margin": 1e-3},
         "diffusion-kto": {"beta": 2000.0},
         "mapo": {"beta": 0.1, "scale": 0.5, "steps": 1000},
