@@ -19,7 +19,9 @@ class RewardConfig(RunConfig):
     reward_funcs: list[str] = key(DEFAULT_REWARDS, "reward names, or file.py:function")
     reward_weights: list[float] | None = key(None, "one weight per reward; default 1")
     multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = key(
-        "sum_then_normalize", "several rewards: weigh then normalise, or normalise each then weigh (GDPO)"
+        "sum_then_normalize",
+        "several rewards: weigh then normalise, or normalise each then weigh (MixGRPO); GDPO, which TRL means by this "
+        "name, is reward_combination: {normalize: gdpo}",
     )
     reward_transforms: dict[str, Any] = key({}, "per reward a list of transforms: clamp, affine, rank, normalize, ...")
     reward_combination: dict[str, Any] = key({}, "{rule: name, option: value}; default the sum by reward_weights")

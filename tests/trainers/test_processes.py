@@ -152,7 +152,7 @@ def test_a_nan_in_one_process_skips_the_step_in_all(tmp_path):
     run(tmp_path, torchrun(2), max_train_steps=4, per_device_train_batch_size=2, poison=[0, 3])
     ranks = ends(tmp_path, 2)
     assert all(same(ranks[0][part], ranks[1][part]) for part in ("weights", "state", "optimisation"))
-    assert ranks[0]["state"]["skipped"] == 2 and ranks[0]["state"]["step"] == 4
+    assert ranks[0]["state"]["skipped_total"] == 2 and ranks[0]["state"]["step"] == 4
     texts = [line["message"] for line in events(tmp_path, "warning")]
     assert [text.split(":")[0] for text in texts] == ["step 1", "step 4"]
     assert all(re.search(r"gradient of \S+ .*1 terms? of the loss", text) for text in texts), texts
